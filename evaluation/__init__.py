@@ -1,0 +1,1 @@
+"""Judges samples: metrics, records, leaderboard, figures and the page; it names no competitor."""

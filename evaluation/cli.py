@@ -1,0 +1,91 @@
+"""The judges' commands, added to `python -m fewstep`."""
+
+from __future__ import annotations
+
+import sys
+
+import click
+
+from fewstep.cli import dataset_option, planned, seed_option, study_options, threads_option
+from fewstep.layout import Layout
+from fewstep.plan import Fitted, Plan
+
+
+@click.command()
+@study_options
+@dataset_option
+@seed_option
+@threads_option
+@click.option("--model", required=True, help="baseline or baseline+accelerator.")
+def reference(plan: Plan, layout: Layout, dataset: str, seed: int, threads: int, model: str) -> None:
+    """Measure a model's ODE: converged solution, curvature, paths."""
+    from evaluation import jobs
+
+    fitted = Fitted.named(dataset, seed, model)
+    jobs.reference(plan, layout, planned(plan, dataset, seed, fitted.baseline, fitted.accelerator), threads)
+
+
+@click.command()
+@study_options
+@dataset_option
+@seed_option
+@click.option("--model", required=True, help="baseline, baseline+accelerator, or `control`.")
+@click.option("--solver", required=True, help="The solver (or the control's name).")
+def score(plan: Plan, layout: Layout, dataset: str, seed: int, model: str, solver: str) -> None:
+    """Score an entrant's samples, block by block."""
+    from evaluation.stages import score as stage
+
+    stage.run(plan, layout, plan.entrant(dataset, seed, model, solver))
+
+
+@click.command()
+@study_options
+def leaderboard(plan: Plan, layout: Layout) -> None:
+    """Gather all scores: records.parquet, leaderboard.csv, leaderboard.md."""
+    from evaluation import leaderboard, records
+    from fewstep.files import write_json
+
+    write_json(layout.plan, plan.points)
+    table = records.collect(layout.root, plan.points)
+    records.write(table, layout.root)
+    leaderboard.write(table, layout.root)
+
+
+@click.command()
+@study_options
+@dataset_option
+def figures(plan: Plan, layout: Layout, dataset: str) -> None:
+    """Draw a dataset's figures, each as PNG, SVG and CSV."""
+    from evaluation import figures
+
+    plan.section(dataset)
+    figures.make_all(layout.root, dataset)
+
+
+@click.command()
+@study_options
+def site(plan: Plan, layout: Layout) -> None:
+    """Build results/index.html, which opens from disk without a network."""
+    from evaluation import site
+
+    click.echo(site.build(layout.root))
+
+
+@click.command()
+@study_options
+def verdict(plan: Plan, layout: Layout) -> None:
+    """List the points of the leaderboard that failed; a strict study then ends with exit code 1."""
+    import pandas as pd
+
+    table = pd.read_csv(layout.root / "leaderboard.csv", keep_default_na=False)
+    failed = table[table.status != "ok"]
+    for row in failed.itertuples():
+        click.echo(f"{row.status}: {row.dataset} {row.entrant} NFE {row.nfe}: {row.reason}", err=True)
+    if len(failed):
+        click.echo(f"{len(failed)} of {len(table)} points failed; all others are in {layout.root}/leaderboard.csv. ", err=True)
+        click.echo("After a fix in a method's folder the next run tries it again; otherwise: python -m fewstep retry", err=True)
+        sys.exit(int(plan.study.strict))
+    click.echo(f"all {len(table)} points are ok; open {layout.root}/index.html")
+
+
+COMMANDS = (reference, score, leaderboard, figures, site, verdict)

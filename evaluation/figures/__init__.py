@@ -1,0 +1,51 @@
+"""All figures of a study: each a PNG, an SVG and a CSV of the numbers that it shows."""
+
+from pathlib import Path
+
+import pandas as pd
+
+from evaluation import records as recs
+from evaluation.figures import (
+    curvature,
+    entrant_grids,
+    quality_vs_nfe,
+    quality_vs_seconds,
+    sample_grid,
+    samples_2d,
+    trajectories_2d,
+)
+from evaluation.figures.style import Style
+from evaluation.leaderboard import leaderboard
+
+# In the order in which a page shows them. A kind draws nothing for a dataset that it does not suit.
+KINDS = {
+    "quality_vs_nfe": quality_vs_nfe,
+    "quality_vs_seconds": quality_vs_seconds,
+    "curvature": curvature,
+    "sample_grid": sample_grid,
+    "samples_2d": samples_2d,
+    "trajectories_2d": trajectories_2d,
+    "entrant_grids": entrant_grids,
+}
+
+
+def make_all(results: Path, only: str | None = None) -> list[Path]:
+    """Draw every figure of every dataset, or of the dataset `only`, below `results/figures`; return the files.
+
+    Colours and markers come from the whole study, so that a dataset drawn alone looks as it does among the others.
+    """
+    records = recs.load(results)
+    board = leaderboard(records)
+    style = Style.of(board)
+    paths: list[Path] = []
+    for dataset in sorted(board["dataset"].unique()):
+        if only in (None, dataset):
+            for kind in KINDS.values():
+                paths += kind.draw(dataset, board, records, results, style)
+    return paths
+
+
+def middle_nfe(board: pd.DataFrame) -> int | None:
+    """The middle one of the NFEs that entrants are sampled at (the lower of two), or None without entrants."""
+    nfes = sorted(board.loc[board["kind"] == "entrant", "nfe"].unique())
+    return int(nfes[(len(nfes) - 1) // 2]) if nfes else None

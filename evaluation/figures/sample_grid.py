@@ -1,0 +1,103 @@
+"""Samples of all entrants from the same latents: one row an entrant, a block of rows a baseline."""
+
+import math
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+from matplotlib.axes import Axes
+
+from evaluation.figures import tensors
+from evaluation.figures.style import INK, Style, new_figure, save
+from evaluation.records import entrant_file, model_name
+
+COLUMNS = 12  # latents shown
+MOST_ROWS = 26  # of a block before it continues beside itself
+GAP = 0.08  # between images, of an image's side
+
+
+def draw(dataset: str, board: pd.DataFrame, records: pd.DataFrame, results: Path, style: Style) -> list[Path]:
+    """Draw `<dataset>_sample_grid_nfe<n>` at the smallest and at the middle NFE of an image dataset."""
+    rows = board[(board["dataset"] == dataset) & (board["kind"] == "entrant")]
+    points = records[(records["dataset"] == dataset) & (records["kind"] != "reference")]
+    if not len(rows) or set(points["family"]) != {"image"}:
+        return []
+    nfes = sorted(rows["nfe"].unique())
+    seed = int(points["train_seed"].min())
+    paths = []
+    for nfe in dict.fromkeys((int(nfes[0]), int(nfes[(len(nfes) - 1) // 2]))):
+        paths += _grid(dataset, rows[rows["nfe"] == nfe], nfe, seed, results, style)
+    return paths
+
+
+def _grid(dataset: str, rows: pd.DataFrame, nfe: int, seed: int, results: Path, style: Style) -> list[Path]:
+    blocks, numbers = [], []
+    for baseline, group in rows.groupby("baseline", sort=True):
+        strips = _strips(dataset, baseline, free_first(group), nfe, seed, results, style)
+        parts = math.ceil(len(strips) / MOST_ROWS)
+        size = math.ceil(len(strips) / parts)
+        blocks += [(baseline, strips[i : i + size]) for i in range(0, len(strips), size)]
+        shown = group[["entrant", "solver", "nfe", "status", "metric", "mean"]]
+        numbers.append(shown.assign(train_seed=seed, n_images=COLUMNS).sort_values("entrant"))
+    tallest = max(len(strips) for _, strips in blocks)
+    cell = min(0.34, 7.2 / tallest)
+    figure = new_figure(0.3 + len(blocks) * (1.35 + COLUMNS * cell * (1 + GAP)), 0.6 + tallest * cell * (1 + GAP))
+    for axis, (baseline, strips) in zip(figure.subplots(1, len(blocks), squeeze=False)[0], blocks, strict=True):
+        _block(axis, baseline, strips, tallest)
+    caption = (
+        f"Samples of {dataset} at NFE {nfe}, training seed {seed}: {COLUMNS} latents, the same in every row; the first "
+        "row of a baseline is its converged ODE solution."
+    )
+    return save(figure, results, f"{dataset}_sample_grid_nfe{nfe}", caption, pd.concat(numbers))
+
+
+def free_first(rows: pd.DataFrame) -> pd.DataFrame:
+    """Rows sorted by accelerator and solver, those without an accelerator first."""
+    return rows.sort_values(["accelerator", "solver"], key=lambda c: c.replace("none", ""))
+
+
+def _strips(dataset, baseline, group, nfe, seed, results, style) -> list[tuple[str, str, np.ndarray | str]]:
+    """(label, colour, images or the reason why there are none) of every row of a baseline."""
+    path = results / "reference" / dataset / f"seed{seed}" / f"{baseline}.safetensors"
+    solution = tensors.read(path, "solution", COLUMNS)
+    strips = [] if solution is None else [("ODE solution", INK, tensors.to_rgb(solution))]
+    for row in group.to_dict("records"):
+        images = tensors.read(
+            entrant_file(results, "samples", row | {"train_seed": seed}, ".safetensors"), f"nfe{nfe}", COLUMNS
+        )
+        name = row["entrant"].removeprefix(baseline).lstrip("+/")
+        colour = style.colour[model_name(baseline, row["accelerator"])]
+        missing = row["status"].replace("_", " ") if row["status"] != "ok" else "no sample file"
+        strips.append((name, colour, missing if images is None else tensors.to_rgb(images)))
+    return strips
+
+
+def _joined(images: np.ndarray) -> np.ndarray:
+    """The images in one row , a white gap after each; small ones are enlarged, for a gap of whole pixels."""
+    factor = max(1, math.ceil(26 / images.shape[1]))
+    images = images.repeat(factor, axis=1).repeat(factor, axis=2)
+    gap = max(1, round(GAP * images.shape[2]))
+    padded = np.pad(images, ((0, 0), (0, 0), (0, gap), (0, 0)), constant_values=255)
+    return np.concatenate(list(padded), axis=1)
+
+
+def _block(axis: Axes, baseline: str, strips: list, tallest: int) -> None:
+    step = 1 + GAP
+    for i, (_, _, images) in enumerate(strips):
+        if isinstance(images, str):
+            axis.text(0, (i + 0.5) * step, images, fontsize=7, color="#aa3333", va="center")
+            continue
+        strip = _joined(images)
+        extent = (0, len(images) * step, (i + 1) * step - GAP, i * step)
+        axis.imshow(strip, extent=extent, interpolation="nearest")
+    axis.set_xlim(0, COLUMNS * step)
+    axis.set_ylim(tallest * step, 0)
+    axis.set_aspect("equal")
+    axis.set_anchor("N")
+    axis.set_xticks([])
+    axis.set_yticks([(i + 0.45) * step for i in range(len(strips))], [name for name, _, _ in strips], fontsize=7.5)
+    axis.tick_params(axis="y", length=0, pad=2)
+    for label, (_, colour, _) in zip(axis.get_yticklabels(), strips, strict=True):
+        label.set_color(colour)
+    axis.spines[:].set_visible(False)
+    axis.set_title(baseline, loc="left")

@@ -1,0 +1,151 @@
+"""One look for all figures: a colour a model, a marker and dash a solver, the same everywhere."""
+
+import colorsys
+from dataclasses import dataclass
+from pathlib import Path
+
+import matplotlib
+
+matplotlib.use("Agg")
+
+import pandas as pd
+import seaborn as sns
+from matplotlib import colors
+from matplotlib.figure import Figure
+from matplotlib.lines import Line2D
+
+from evaluation.leaderboard import csv_text
+from evaluation.records import model_name
+from fewstep.files import atomic, write_text
+
+DPI = 150
+MAX_HEIGHT = 7.9  # inches, below 1200 px
+INK, MUTED = "#222222", "#8a8a8a"
+# Okabe and Ito's colours, safe for colour-blind readers, then Tol's muted ones.
+HUES = ["#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#882255", "#332288", "#999933", "#44AA99"]
+MARKERS = ["o", "s", "^", "D", "v", "P", "X", "<", ">", "p", "h", "*", "8", "d"]
+DASHES = [(), (4, 1.5), (1, 1), (5, 1, 1, 1), (2, 1), (6, 1.5, 2, 1.5), (3, 1, 1, 1, 1, 1)]
+RC = {
+    "svg.hashsalt": "fewstep",  # without it the ids in an SVG are random
+    "svg.fonttype": "none",
+    "font.size": 9,
+    "axes.titlesize": 10,
+    "axes.titleweight": "bold",
+    "axes.labelsize": 9,
+    "legend.fontsize": 8,
+    "axes.spines.top": False,
+    "axes.spines.right": False,
+    "axes.edgecolor": "#666666",
+    "grid.color": "#e6e6e6",
+    "figure.constrained_layout.use": True,
+}
+
+
+@dataclass(frozen=True)
+class Style:
+    """Colours by model name and (marker, dash) by solver."""
+
+    colour: dict[str, str]
+    marker: dict[str, str]
+    dash: dict[str, tuple[float, ...]]
+
+    @classmethod
+    def of(cls, board: pd.DataFrame) -> "Style":
+        """The style of a study. The hue tells the accelerator (none: dark grey), the lightness the baseline."""
+        entrants = board[board["kind"] == "entrant"]
+        baselines, solvers = sorted(set(entrants["baseline"])), sorted(set(entrants["solver"]))
+        accelerators = sorted(set(entrants["accelerator"]) - {"none", ""})
+        extra = sns.husl_palette(max(1, len(accelerators) - len(HUES)), s=0.7, l=0.5).as_hex()
+        hue = {"none": "#3c3c3c"} | dict(zip(accelerators, [*HUES, *extra], strict=False))
+        colour = {
+            model_name(b, a): _lighter(hue[a], i / max(1, len(baselines) - 1))
+            for i, b in enumerate(baselines)
+            for a in hue
+        }
+        marker = {s: MARKERS[i % len(MARKERS)] for i, s in enumerate(solvers)}
+        return cls(colour, marker, {s: DASHES[i % len(DASHES)] for i, s in enumerate(solvers)})
+
+    def line(self, model: str, solver: str) -> dict:
+        """Keywords of a line of this model and solver."""
+        return {
+            "color": self.colour[model],
+            "marker": self.marker[solver],
+            "linestyle": (0, self.dash[solver]) if self.dash[solver] else "-",
+            "linewidth": 1.3,
+            "markersize": 5,
+            "markeredgecolor": "white",
+            "markeredgewidth": 0.5,
+        }
+
+    def legend(self, figure: Figure, models: list[str], solvers: list[str], others: list[Line2D]) -> None:
+        """One legend to the right of all panels: colours of models, then markers of solvers, then other lines."""
+
+        def head(text: str) -> Line2D:
+            return Line2D([], [], linestyle="none", label=f"$\\bf{{{text}}}$")
+
+        handles = [head("model"), *(Line2D([], [], color=self.colour[m], linewidth=4, label=m) for m in models)]
+        handles.append(head("solver"))
+        for solver in solvers:
+            handles.append(Line2D([], [], label=solver, **(self.line(models[0], solver) | {"color": INK})))
+        if others:
+            handles += [head("reference"), *others]
+        columns = 1 if len(handles) <= 34 else 2
+        figure.legend(handles=handles, loc="outside right upper", frameon=False, handlelength=3.2, ncols=columns)
+
+
+def new_figure(width: float, height: float) -> Figure:
+    """An empty figure in the house style, in inches; drawn without global state."""
+    apply()
+    return Figure(figsize=(width, min(height, MAX_HEIGHT)), dpi=DPI, layout="constrained")
+
+
+def apply() -> None:
+    """Set the house style for what is drawn from now on."""
+    sns.set_theme(context="paper", style="ticks", rc=RC)
+
+
+def save(figure: Figure, results: Path, name: str, caption: str, numbers: pd.DataFrame) -> list[Path]:
+    """Write `figures/<name>` as .png, .svg and .csv; the caption travels inside the images."""
+    stem = results / "figures" / name
+    for extension, metadata in (
+        (".png", {"Title": name, "Description": caption}),
+        (".svg", {"Title": name, "Description": caption, "Date": None}),
+    ):
+        with atomic(stem.with_name(name + extension)) as temporary:
+            figure.savefig(temporary, format=extension[1:], dpi=DPI, metadata=metadata)
+    write_text(stem.with_name(name + ".csv"), csv_text(numbers))
+    return [stem.with_name(name + extension) for extension in (".png", ".svg", ".csv")]
+
+
+def note(figure: Figure, text: str) -> None:
+    """A small line below all panels."""
+    figure.supxlabel(text, fontsize=7.5, color="#555555", x=0.01, ha="left")
+
+
+def failures(rows: pd.DataFrame, most: int = 4) -> str:
+    """The note "Not shown: …" for the entrants with points that are not ok, or "" where all are."""
+    bad = rows[~rows["status"].isin(["ok", "skipped"])]
+    if not len(bad):
+        return ""
+    named = [
+        f"{entrant} at NFE {', '.join(map(str, group['nfe']))} ({', '.join(sorted(set(group['status'])))})"
+        for entrant, group in bad.groupby("entrant", sort=True)
+    ]
+    rest = f"; and {len(named) - most} more entrants, see the leaderboard" if len(named) > most else ""
+    return "Not shown: " + "; ".join(named[:most]).replace("_", " ") + rest + "."
+
+
+def seeds_text(rows: pd.DataFrame) -> str:
+    """How many training seeds and values are behind each point, in words."""
+    seeds, n = int(rows["n_train_seeds"].max()), int(rows["n_values"].max())
+    over = sorted(set(rows["interval_over"]) - {"none", ""})
+    interval = (
+        f"95 % t-intervals over {' and '.join(over).replace('_', ' ')}" if over else "no interval, one value each"
+    )
+    return f"{seeds} training seed{'s' * (seeds != 1)}, {n} value{'s' * (n != 1)} a point; {interval}"
+
+
+def _lighter(colour: str, amount: float) -> str:
+    """The colour moved towards a light tint, `amount` from 0 (unchanged) to 1."""
+    h, light, s = colorsys.rgb_to_hls(*colors.to_rgb(colour))
+    return colors.to_hex(colorsys.hls_to_rgb(h, light + (0.8 - light) * 0.55 * amount, s))

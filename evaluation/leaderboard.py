@@ -1,0 +1,180 @@
+"""The leaderboard: one row an entrant and NFE, as CSV and as a short Markdown page."""
+
+import math
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+
+from evaluation import records as recs
+from evaluation.statistics import Summary, paired_difference, summarise
+from fewstep.files import write_text
+
+KEYS = ["dataset", "nfe", "entrant"]
+COLUMNS = [
+    *("dataset", "entrant", "label", "kind", "baseline", "accelerator", "solver"),
+    *("nfe", "nfe_measured", "status", "reason"),
+    *("metric", "mean", "sd", "low", "high", "n_values", "interval_over", "rank", "decided"),
+]
+COSTS = ["curvature", "gflop_per_sample", "seconds_per_sample", "fit_seconds", "n_train_seeds"]
+DIGITS = 6  # significant, in the CSV and for ranks: two entrants that differ by rounding are tied
+
+
+def leaderboard(records: pd.DataFrame) -> pd.DataFrame:
+    """One row per (dataset, entrant, nfe), sorted by dataset, nfe, mean, entrant.
+
+    The mean, sd and 95 % interval (low, high) are of the dataset's primary metric, lower is better. A row is ok only
+    if all its training seeds are; otherwise it carries the worst status with its reason, the mean of the seeds that are
+    ok, if any, and no rank. `decided` says whether the paired interval of the difference to the best entrant of that
+    dataset and NFE excludes 0.
+    """
+    rows, values = [], {}
+    points = records[records["kind"] != "reference"].sort_values(recs.ORDER, kind="stable", na_position="first")
+    models = _models(records)
+    metrics = sorted(set(points["metric"]) - {""})
+    for (dataset, nfe, entrant), group in points.groupby(KEYS, sort=True):
+        row = _row(group, metrics) | models.get((dataset, group["model"].iloc[0]), {})
+        values[dataset, nfe, entrant] = group[group["metric"] == row["metric"]]
+        rows.append(row)
+    # A metric that is some dataset's primary has columns of its own only where it is not.
+    others = [m for m in metrics if any(f"{m}_mean" in row for row in rows)]
+    names = [*COLUMNS, *(f"{m}_{part}" for m in others for part in ("mean", "sd")), *COSTS]
+    board = pd.DataFrame(rows, columns=names)
+    board = board.assign(_sort=board["mean"].map(rounded).fillna(math.inf))
+    board = board.sort_values(["dataset", "nfe", "_sort", "entrant"], kind="stable").reset_index(drop=True)
+    board = _ranked(board, values).drop(columns="_sort")
+    integers = ["nfe", "rank", "n_values", "n_train_seeds"]
+    texts = ["dataset", "entrant", "label", "kind", "baseline", "accelerator", "solver", "status", "reason", "metric"]
+    board[integers] = board[integers].astype("Int64")
+    board[[*texts, "interval_over", "decided"]] = board[[*texts, "interval_over", "decided"]].astype("str")
+    floats = [c for c in board.columns if c not in {*integers, *texts, "interval_over", "decided"}]
+    board[floats] = board[floats].astype("float64")
+    return board
+
+
+def csv_text(frame: pd.DataFrame) -> str:
+    """CSV with six significant digits, the same bytes wherever it is written."""
+    return frame.to_csv(index=False, float_format=f"%.{DIGITS}g", lineterminator="\n")
+
+
+def write(records: pd.DataFrame, results: Path) -> list[Path]:
+    """Write `leaderboard.csv` and `leaderboard.md` and return their paths."""
+    board = leaderboard(records)
+    paths = [results / "leaderboard.csv", results / "leaderboard.md"]
+    write_text(paths[0], csv_text(board))
+    write_text(paths[1], markdown(board))
+    return paths
+
+
+def markdown(board: pd.DataFrame) -> str:
+    """Per dataset a pivot entrant × NFE of mean ± half the 95 % interval, best of a column in bold; the failures."""
+    parts = ["# Leaderboard\n"]
+    for dataset, rows in board.groupby("dataset", sort=True):
+        over = ", ".join(sorted(set(rows["interval_over"]) - {"none"})).replace("_", " ") or "nothing: one value each"
+        metric = rows["metric"].iloc[0]
+        parts.append(f"## {dataset}\n\n{metric}, lower is better; mean ± half the 95 % interval over {over}.\n")
+        nfes = sorted(rows["nfe"].unique())
+        best = rows.assign(mean=rows["mean"].fillna(math.inf)).groupby("entrant")["mean"].min()
+        cells = {(r.entrant, r.nfe): _cell(r) for r in rows.itertuples()}
+        parts.append("| entrant | " + " | ".join(f"NFE {n}" if n else "control" for n in nfes) + " |")
+        parts.append("|---|" + "---:|" * len(nfes))
+        parts.extend(
+            f"| {e} | " + " | ".join(cells.get((e, n), "") for n in nfes) + " |"
+            for e in best.sort_values(kind="stable").index
+        )
+        parts.append("")
+    bad = board[board["status"] != "ok"]
+    parts.append("## Not ok\n" if len(bad) else "Every planned point is ok.")
+    parts.extend(f"- {r.dataset}, {r.entrant}, NFE {r.nfe}: {r.status} ({r.reason})" for r in bad.itertuples())
+    return "\n".join(parts) + "\n"
+
+
+def human(value: float) -> str:
+    """A number for people: three significant digits, no exponent between 0.001 and a million."""
+    if value is None or not math.isfinite(value):
+        return ""
+    if value == 0:
+        return "0"
+    decimals = 2 - math.floor(math.log10(abs(value)))
+    return f"{value:.2e}" if not -4 <= decimals <= 5 else f"{value:,.{max(0, decimals)}f}"
+
+
+def plus_minus(mean: float, low: float, high: float) -> str:
+    """For example 12.3 ± 0.4: the mean and half the interval, where there is one."""
+    half = human((high - low) / 2)
+    return f"{human(mean)} ± {half}" if half else human(mean)
+
+
+def rounded(value: float) -> float:
+    """The value as the CSV shows it."""
+    return float(f"{value:.{DIGITS}g}")
+
+
+def _cell(row: Any) -> str:
+    if row.status != "ok":
+        return row.status.replace("_", " ")
+    text = plus_minus(row.mean, row.low, row.high)
+    return f"**{text}**" if pd.notna(row.rank) and row.rank == 1 else text
+
+
+def _row(group: pd.DataFrame, metrics: list[str]) -> dict[str, Any]:
+    first = group.iloc[0]
+    row = {k: first[k] for k in ("dataset", "entrant", "label", "kind", "baseline", "accelerator", "solver", "nfe")}
+    row |= {"label": first["label"] or first["entrant"], "metric": first["primary"]}
+    row |= dict(zip(("status", "reason"), _status(group), strict=True))
+    for metric in metrics:
+        summary = summarise(group[group["metric"] == metric])
+        if metric == first["primary"]:
+            row |= _primary(summary)
+        elif summary.count:
+            row |= {f"{metric}_mean": summary.mean, f"{metric}_sd": summary.sd}
+    row.setdefault("n_values", 0)
+    row.setdefault("interval_over", "none")
+    by_seed = group.drop_duplicates("train_seed")  # costs repeat on every row of a point
+    row |= {k: by_seed[k].mean() for k in ("nfe_measured", "gflop_per_sample", "seconds_per_sample")}
+    row["n_train_seeds"] = group.loc[group["status"] == "ok", "train_seed"].nunique()
+    return row
+
+
+def _primary(summary: Summary) -> dict[str, Any]:
+    named = {k: getattr(summary, k) for k in ("mean", "sd", "low", "high", "interval_over")}
+    return named | {"n_values": summary.count}
+
+
+def _status(group: pd.DataFrame) -> tuple[str, str]:
+    """The worst status over the seeds, and its reason, which names the seed if the others fare differently."""
+    status = recs.worst(list(group["status"]))
+    if status == "ok":
+        return "ok", ""
+    bad = group[group["status"] == status].iloc[0]
+    alike = (group["status"] == status).all() and group["reason"].nunique() == 1
+    return status, bad["reason"] if alike else f"train seed {bad['train_seed']}: {bad['reason']}"
+
+
+def _models(records: pd.DataFrame) -> dict[tuple[str, str], dict[str, float]]:
+    """Curvature and the seconds of all fits, the baseline's and the accelerator's, by (dataset, model)."""
+    reference = records[records["kind"] == "reference"].sort_values(recs.ORDER, kind="stable", na_position="first")
+    fits = reference.drop_duplicates(["dataset", "model", "train_seed"])
+    seconds = fits.groupby(["dataset", "model"])["fit_seconds"].mean()
+    facts = {}
+    for (dataset, model), group in reference.groupby(["dataset", "model"], sort=True):
+        baseline = group["baseline"].iloc[0]
+        total = sum(seconds.get((dataset, name), math.nan) for name in sorted({baseline, model}))
+        curvature = group.loc[group["metric"] == "curvature"]
+        facts[dataset, model] = {"curvature": summarise(curvature).mean, "fit_seconds": total}
+    return facts
+
+
+def _ranked(board: pd.DataFrame, values: dict[tuple[str, int, str], pd.DataFrame]) -> pd.DataFrame:
+    """Add rank (ties share the better one) and `decided` within each dataset and NFE; controls take no part."""
+    board = board.assign(rank=pd.array([None] * len(board), dtype="Int64"), decided="")
+    entered = board[(board["kind"] != "control") & (board["status"] == "ok")]
+    for (dataset, nfe), group in entered.groupby(["dataset", "nfe"]):
+        board.loc[group.index, "rank"] = group["_sort"].rank(method="min").astype("Int64")
+        best = group.iloc[0]
+        board.loc[group.index[0], "decided"] = "best"
+        for index, row in group.iloc[1:].iterrows():
+            gap = paired_difference(values[dataset, nfe, row["entrant"]], values[dataset, nfe, best["entrant"]])
+            if gap.interval_over != "none":
+                board.loc[index, "decided"] = "yes" if gap.low > 0 or gap.high < 0 else "no"
+    return board

@@ -1,0 +1,39 @@
+"use strict";
+// Each dataset's section holds a filter form and a table; a header's button sorts, empty cells always stay last.
+for (const section of document.querySelectorAll("section.dataset")) {
+  const form = section.querySelector("form");
+  const body = section.querySelector("tbody");
+  const heads = [...section.querySelectorAll("thead th")].filter((head) => head.querySelector("button"));
+
+  const filter = () => {
+    const words = form.elements.text.value.toLowerCase().split(/\s+/).filter(Boolean);
+    const chosen = [...form.querySelectorAll("select")].filter((select) => select.value !== "");
+    let shown = 0;
+    for (const row of body.rows) {
+      row.hidden = !(chosen.every((select) => row.dataset[select.name] === select.value)
+        && words.every((word) => row.dataset.text.includes(word)));
+      shown += !row.hidden;
+    }
+    form.querySelector("output").textContent = `${shown} of ${body.rows.length} rows`;
+  };
+
+  const sort = (head) => {
+    const up = head.getAttribute("aria-sort") !== "ascending";
+    heads.forEach((other) => other.removeAttribute("aria-sort"));
+    head.setAttribute("aria-sort", up ? "ascending" : "descending");
+    const value = (row) => row.cells[head.cellIndex].dataset.v;
+    const numeric = !head.classList.contains("text");
+    const rows = [...body.rows].sort((a, b) => {
+      const [x, y] = [value(a), value(b)];
+      if (x === "" || y === "") return (x === "") - (y === "");
+      const order = numeric ? Number(x) - Number(y) : x.localeCompare(y);
+      return up ? order : -order;
+    });
+    body.append(...rows);
+  };
+
+  heads.forEach((head) => head.querySelector("button").addEventListener("click", () => sort(head)));
+  form.addEventListener("input", filter);
+  form.addEventListener("submit", (event) => event.preventDefault());
+  filter();
+}

@@ -1,0 +1,70 @@
+"""Stage: what a model's ODE does when nothing is saved: its converged solution, its curvature, its paths.
+
+Made once a model and shared by every entrant that samples it.
+"""
+
+from __future__ import annotations
+
+import torch
+
+from evaluation import trajectories
+from evaluation.jobs import describe, write_failure
+from evaluation.metrics.curvature import arc_length_ratio, curvature
+from fewstep.checkpoints import save_tensors
+from fewstep.device import lease
+from fewstep.errors import OK, Diverged, Upstream
+from fewstep.files import write_json
+from fewstep.plan import Fitted
+from fewstep.provenance import provenance
+from fewstep.seeds import latents
+from fewstep.stages.common import Loaded, layout_of, load_fitted, load_plan, set_threads
+
+KEPT_IMAGES, KEPT_NODES = 16, 16
+
+
+def run(study: str, results: str, dataset: str, seed: int, model: str, threads: int, state_dir: str = "") -> None:
+    """Write the model's reference: numbers as JSON, `solution`, `trajectory` and `trajectory_times` as tensors."""
+    set_threads(threads)
+    plan = load_plan(study)
+    section = plan.section(dataset)
+    fitted = Fitted.named(dataset, seed, model)
+    layout = layout_of(results)
+    with lease() as device:
+        record = describe(fitted) | {"provenance": provenance(plan.study, device)}
+        try:
+            loaded = load_fitted(layout, fitted, device)
+            z = latents(dataset, seed, range(section.probes), loaded.dataset.shape).to(device)
+            metrics, tensors = _measure(loaded, z, section.curvature_steps)
+        except (Upstream, Diverged) as error:
+            write_failure(layout, fitted, error.status, str(error))
+            return
+        info = loaded.state.info
+        fit = {key: info.get(key, 0) for key in ("seconds", "steps", "teacher_calls")}
+        fit["parameters"] = sum(p.numel() for p in loaded.state.model.parameters()) if loaded.state.model else 0
+        fit["curves"] = info.get("curves", {})
+        # The tensors first: the JSON is what says that both are there.
+        save_tensors(layout.reference(dataset, seed, model, ".safetensors"), tensors, {"status": OK})
+        record |= {"status": OK, "reason": "", "metrics": metrics, "fit": fit}
+        write_json(layout.reference(dataset, seed, model), record)
+
+
+def _measure(loaded: Loaded, z: torch.Tensor, n: int):
+    indices = range(len(z))
+    path, u, slopes = trajectories.euler_path(loaded.field(indices, z), z, n)
+    solution = trajectories.converged(loaded.field(indices, z), z)
+    if not (path.isfinite().all() and solution.isfinite().all()):
+        raise Diverged("the ODE's solution is not finite")
+    c = curvature(path, u, slopes)
+    values = {"curvature": c, "straightness": c * path[0, 0].numel(), "arc_length_ratio": arc_length_ratio(path)}
+    metrics = [
+        {
+            "metric": name,
+            "value": float(value.double().mean()),
+            "stderr": float(value.double().std() / len(value) ** 0.5),
+            "n": len(value),
+            "n_steps": n,
+        }
+        for name, value in values.items()
+    ]
+    kept, stride = (path, 1) if path[0, 0].ndim == 1 else (path[:, :KEPT_IMAGES], max(1, n // KEPT_NODES))
+    return metrics, {"solution": solution, "trajectory": kept[::stride].clone(), "trajectory_times": u[::stride].clone()}

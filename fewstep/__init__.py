@@ -1,0 +1,3 @@
+"""fewstep: benchmark and reproduction of few-step sampling for diffusion and flow models."""
+
+__version__ = "0.1.0"

@@ -1,0 +1,190 @@
+"""`python -m fewstep …`: every step of the DAG by hand, and what helps to write a method."""
+
+from __future__ import annotations
+
+import functools
+from collections import Counter
+from collections.abc import Callable
+from pathlib import Path
+
+import click
+
+from fewstep import jobs, registry
+from fewstep.config import load_study
+from fewstep.errors import UserError
+from fewstep.facts import DATASETS
+from fewstep.layout import CONTROL, Layout
+from fewstep.plan import NONE, Fitted, Plan
+from fewstep.suggest import unknown
+
+
+@click.group(
+    context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 110},
+    epilog="The whole study: make run, or snakemake --cores all [--configfile studies/NAME.yaml].",
+)
+def main() -> None:
+    """Benchmark few-step samplers of diffusion and flow models.
+
+    Every step that Snakemake runs can be run by hand: data, train, fit, reference, sample, score, leaderboard,
+    figures, site. `plan` shows what a study will do; `new-method` and `check` help to enter the comparison.
+    """
+
+
+def study_options(command: Callable) -> Callable:
+    """--study and --results; the command gets a Plan and a Layout."""
+
+    @click.option("--study", "file", default="config.yaml", show_default=True, help="The study, a YAML or JSON file.")
+    @click.option("--results", help="The results folder [default: the study's own].")
+    @functools.wraps(command)
+    def wrapped(file: str, results: str | None, **rest):
+        study = load_study(file)
+        return command(Plan(study), Layout(Path(results or study.results)), **rest)
+
+    return wrapped
+
+
+threads_option = click.option("--threads", default=1, show_default=True, type=click.IntRange(min=1), help="CPU threads.")
+dataset_option = click.option("--dataset", required=True, help="A dataset of the study.")
+seed_option = click.option("--seed", default=0, show_default=True, help="Training seed.")
+
+
+def planned(plan: Plan, dataset: str, seed: int, baseline: str, accelerator: str = NONE) -> Fitted:
+    """A fitted model of the plan; UserError, with the nearest name, when the plan has none such."""
+    if dataset not in DATASETS:
+        raise UserError(unknown("dataset", dataset, DATASETS))
+    plan.section(dataset)
+    registry.get(baseline, "baseline")
+    if accelerator != NONE:
+        registry.get(accelerator, "accelerator")
+    fitted = Fitted(dataset, seed, baseline, accelerator)
+    if fitted not in plan.fitted:
+        known = [f"{f.model} (seed {f.seed})" for f in plan.fitted if f.dataset == dataset]
+        raise UserError(f"{fitted.model} (seed {seed}) on {dataset} is not in the study; there are: {', '.join(known)}")
+    return fitted
+
+
+@main.command()
+@study_options
+@dataset_option
+def data(plan: Plan, layout: Layout, dataset: str) -> None:
+    """Write a dataset's reference set, which samples are judged against."""
+    plan.section(dataset)
+    from fewstep.checkpoints import save_tensors
+    from fewstep.data import load
+
+    save_tensors(layout.data(dataset), {"x": load(dataset).reference}, {"dataset": dataset})
+
+
+@main.command()
+@study_options
+@dataset_option
+@seed_option
+@threads_option
+@click.option("--baseline", required=True, help="The baseline to train.")
+def train(plan: Plan, layout: Layout, dataset: str, seed: int, threads: int, baseline: str) -> None:
+    """Train a baseline. After a kill, the same command goes on from the last checkpoint."""
+    jobs.fit(plan, layout, planned(plan, dataset, seed, baseline), threads)
+
+
+@main.command()
+@study_options
+@dataset_option
+@seed_option
+@threads_option
+@click.option("--baseline", required=True, help="The baseline to start from; it must be trained already.")
+@click.option("--accelerator", required=True, help="The accelerator to fit.")
+def fit(plan: Plan, layout: Layout, dataset: str, seed: int, threads: int, baseline: str, accelerator: str) -> None:
+    """Fit an accelerator on a trained baseline."""
+    jobs.fit(plan, layout, planned(plan, dataset, seed, baseline, accelerator), threads)
+
+
+@main.command()
+@study_options
+@dataset_option
+@seed_option
+@threads_option
+@click.option("--model", required=True, help="baseline, baseline+accelerator, or `control`.")
+@click.option("--solver", required=True, help="The solver (or the control's name).")
+@click.option("--nfe", multiple=True, type=int, help="Only these NFE; may be given several times [default: the study's].")
+def sample(plan: Plan, layout: Layout, dataset: str, seed: int, threads: int, model: str, solver: str, nfe) -> None:
+    """Sample a model with a solver at each NFE of the study."""
+    if model != CONTROL:
+        method = registry.get(solver, "solver") if solver != "own" else None
+        for wanted in nfe:
+            if method and not method.nfe.allows(wanted):
+                raise UserError(f"{solver} makes NFE {method.nfe.describe()}; not {wanted}")
+        fitted = Fitted.named(dataset, seed, model)
+        planned(plan, dataset, seed, fitted.baseline, fitted.accelerator)
+    entrant = plan.entrant(dataset, seed, model, solver)
+    if nfe:
+        section = plan.section(dataset).model_copy(update={"nfe": sorted(nfe)})
+        plan = Plan(plan.study.model_copy(update={"datasets": {**plan.study.datasets, dataset: section}}))
+        entrant = plan.entrant(dataset, seed, model, solver)
+    jobs.sample(plan, layout, entrant, threads)
+
+
+@main.command("plan")
+@study_options
+def show_plan(plan: Plan, layout: Layout) -> None:
+    """Show what a study will train, fit and sample, without starting anything."""
+    click.echo(f"study {plan.study.study}: results in {layout.root}/")
+    for name, section in plan.study.datasets.items():
+        entrants = [entrant for entrant in plan.entrants if entrant.fitted.dataset == name]
+        models = [fitted.model for fitted in plan.fitted if fitted.dataset == name]
+        points = sum(len(entrant.nfes) for entrant in entrants)
+        click.echo(f"\n{name}: {len(entrants)} entrants, {points} points, {section.n_samples} samples at each")
+        click.echo(f"  models  {', '.join(dict.fromkeys(models))}; training seeds {section.train_seeds}")
+        solvers = Counter(entrant.solver for entrant in entrants)
+        click.echo(f"  solvers {', '.join(solvers)}; NFE {section.nfe}")
+
+
+@main.command()
+def methods() -> None:
+    """List the methods: baselines, solvers, accelerators, controls, with their presets."""
+    for kind in ("baseline", "solver", "accelerator", "control"):
+        click.echo(f"{kind}s")
+        for id, method in registry.of_kind(kind).items():
+            click.echo(f"  {id:16s} {method.label}: {method.card.summary}" if not method.preset else f"  {id:16s} {method.label}")
+
+
+@main.command("new-method")
+@click.argument("name")
+@click.option("--kind", type=click.Choice(["solver", "baseline", "accelerator", "control"]), default="solver", show_default=True)
+def new_method(name: str, kind: str) -> None:
+    """Write methods/KINDs/NAME with a method.yaml, method.py and README.md that pass `check`."""
+    from fewstep.scaffold import write
+
+    folder = write(name, kind)
+    click.echo(f"wrote {folder}; edit method.py, then run: python -m fewstep check {name}")
+
+
+@main.command()
+@click.argument("name")
+def check(name: str) -> None:
+    """Run the contract tests on one method folder (with its presets)."""
+    known = registry.discover()
+    if name not in known:
+        raise UserError(unknown("method", name, known))
+    import pytest
+
+    raise SystemExit(pytest.main([str(registry.ROOT / "tests" / "contract"), "--method", name, "-v", "-p", "no:cacheprovider"]))
+
+
+@main.command()
+@study_options
+def retry(plan: Plan, layout: Layout) -> None:
+    """Remove the outputs of failed jobs, so that the next run tries them again."""
+    from fewstep.headers import read_header
+
+    removed = []
+    for file in (layout.model(f.dataset, f.seed, f.model) for f in plan.fitted):
+        if file.exists() and read_header(file).get("status") != "ok":
+            removed.append(file)
+    for e in plan.entrants:
+        file = layout.samples(e.fitted.dataset, e.fitted.seed, e.model, e.solver)
+        if file.exists() and any(point["status"] != "ok" for point in read_header(file)["points"]):
+            removed.append(file)
+    for file in removed:
+        file.unlink()
+        click.echo(f"removed {file}")
+    click.echo(f"{len(removed)} failed outputs removed" if removed else "nothing has failed")

@@ -1,0 +1,117 @@
+"""A study: which datasets, baselines, accelerators, solvers and NFE, with what budgets."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any, Literal
+
+import yaml
+from pydantic import Field, PositiveInt, field_validator
+
+from fewstep.errors import UserError
+from fewstep.facts import DATASETS
+from fewstep.schema import Strict, parse
+from fewstep.suggest import unknown
+
+Names = list[str] | Literal["all"]
+
+
+class Training(Strict):
+    """Budget and optimiser of one training run."""
+
+    steps: PositiveInt = 1000
+    batch: PositiveInt = 128
+    lr: float = Field(2e-3, gt=0)
+    warmup: int = Field(100, ge=0)  # steps of linear learning-rate warm-up
+    decay: Literal["constant", "linear", "cosine"] = "cosine"
+    ema: float = Field(0.99, ge=0, lt=1)  # rate after its own warm-up min(ema, (1 + n) / (10 + n))
+    clip: float = Field(1.0, gt=0)  # largest norm of the gradient
+    checkpoint_seconds: float = Field(20.0, gt=0)
+
+
+class Limits(Strict):
+    """Wall-clock limits that the harness enforces."""
+
+    fit_minutes: float = Field(120, gt=0)
+    point_minutes: float = Field(20, gt=0)  # one entrant at one NFE
+
+
+class DatasetStudy(Strict):
+    """One dataset of a study; every key may also stand under `defaults`."""
+
+    baselines: Names = "all"
+    accelerators: Names = "all"
+    solvers: Names = "all"
+    controls: Names = "all"
+    nfe: list[PositiveInt] = Field([1, 2, 3, 4, 5, 6, 8, 10], min_length=1)
+    train_seeds: list[int] = Field([0], min_length=1)
+    blocks: PositiveInt = 3  # disjoint blocks of latents, each scored by itself
+    block_size: PositiveInt = 1000
+    batch: PositiveInt = 500
+    probes: PositiveInt = 256  # latents with a converged ODE solution, for ode_rmse, curvature and trajectories
+    curvature_steps: PositiveInt = 128
+    net: dict[str, Any] = {"kind": "mlp"}
+    train: Training = Training()
+    fit: Training = Training()
+    methods: dict[str, dict[str, Any]] = {}  # parameters of a method that differ from its method.yaml
+
+    @field_validator("nfe", "train_seeds")
+    @classmethod
+    def _sorted_once(cls, values: list[int]) -> list[int]:
+        return sorted(set(values))
+
+    @property
+    def n_samples(self) -> int:
+        """Samples an entrant draws at each NFE."""
+        return self.blocks * self.block_size
+
+
+class _File(Strict):
+    study: str = Field(pattern=r"^[a-z0-9][a-z0-9_-]*$")
+    results: str = "results"
+    strict: bool = True  # end with a non-zero exit code when a point failed
+    limits: Limits = Limits()
+    defaults: dict[str, Any] = {}
+    datasets: dict[str, dict[str, Any] | None] = Field(min_length=1)
+
+
+class Study(Strict):
+    """A checked study with `defaults` merged into every dataset."""
+
+    study: str
+    results: str
+    strict: bool
+    limits: Limits
+    datasets: dict[str, DatasetStudy]
+
+
+def _merge(base: dict[str, Any], over: dict[str, Any]) -> dict[str, Any]:
+    """`over` on top of `base`, nested dictionaries merged key by key."""
+    both = {key: _merge(base[key], over[key]) for key in base if isinstance(base[key], dict) and isinstance(over.get(key), dict)}
+    return {**base, **over, **both}
+
+
+def make_study(content: dict[str, Any]) -> Study:
+    """Check a study's content. Raises UserError with the place, the nearest key or the allowed range."""
+    file = parse(_File, content, "config")
+    datasets = {}
+    for name, section in file.datasets.items():
+        if name not in DATASETS:
+            raise UserError(f"config: datasets: {unknown('dataset', name, DATASETS)}")
+        merged = _merge(file.defaults, section or {})
+        # A network is replaced, not merged: the options of one kind mean nothing to another.
+        if (section or {}).get("net", {}).get("kind", "") not in ("", file.defaults.get("net", {}).get("kind")):
+            merged["net"] = section["net"]
+        datasets[name] = parse(DatasetStudy, merged, f"config: datasets.{name} (with defaults)")
+    return Study(**{**file.model_dump(include={"study", "results", "strict"}), "limits": file.limits}, datasets=datasets)
+
+
+def load_study(path: str | Path) -> Study:
+    """Read a study from YAML."""
+    try:
+        content = yaml.safe_load(Path(path).read_text())
+    except FileNotFoundError:
+        raise UserError(f"no study {path}; there are config.yaml and studies/*.yaml") from None
+    except yaml.YAMLError as error:
+        raise UserError(f"{path}: not valid YAML ({' '.join(str(error).split())})") from None
+    return make_study(content)

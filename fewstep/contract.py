@@ -1,0 +1,95 @@
+"""What `method.yaml` may say. It is read without importing any code of the method."""
+
+from __future__ import annotations
+
+from typing import Any, Literal
+
+from pydantic import Field, model_validator
+
+from fewstep.schema import Strict
+
+Kind = Literal["baseline", "solver", "accelerator", "control"]
+
+
+class Paper(Strict):
+    """Where a method was published."""
+
+    title: str
+    arxiv: str = ""
+    bibtex: str = ""
+
+
+class NFE(Strict):
+    """The NFE that a method can make: first, first + step, first + 2 step, …"""
+
+    first: int = Field(1, ge=1)
+    step: int = Field(1, ge=1)
+
+    def allows(self, nfe: int) -> bool:
+        """Whether `nfe` network calls are possible."""
+        return nfe >= self.first and (nfe - self.first) % self.step == 0
+
+    def describe(self) -> str:
+        """`1, 3, 5, …`"""
+        return ", ".join(str(self.first + k * self.step) for k in range(3)) + ", …"
+
+
+class Supports(Strict):
+    """What a method can be combined with."""
+
+    baselines: list[str] | Literal["all"] = "all"
+    data: Literal["any", "image", "vector"] = "any"
+
+
+class Preset(Strict):
+    """A named form of a method, entered in a study as `name-preset`."""
+
+    label: str
+    params: dict[str, Any] = {}
+    nfe: NFE | None = None
+    order: float | None = None
+    exact: bool | None = None
+
+
+class MethodCard(Strict):
+    """The whole of method.yaml."""
+
+    name: str = Field(pattern=r"^[a-z][a-z0-9_]*$")
+    label: str
+    kind: Kind
+    summary: str
+    paper: Paper
+    supports: Supports = Supports()
+    params: dict[str, Any] = {}
+    datasets: dict[str, dict[str, Any]] = {}  # the paper's parameters for a dataset
+    presets: dict[str, Preset] = {}
+    enter: list[str] = [""]  # the presets that `all` stands for; "" is the method without a preset
+    env: str | None = None  # a conda environment of its own, relative to the folder
+    # baselines
+    path: Literal["edm", "rf", "si", "vp"] | None = None
+    schedule: str | None = None
+    exact: bool = False  # on a dataset with a closed-form field, that field is what this baseline would learn
+    # solvers, and accelerators with a rule of their own
+    nfe: NFE | None = None
+    order: float | None = None
+    # accelerators
+    enter_on: list[str] | None = None  # the baselines on which `all` enters it (default: all that it supports)
+    solvers: list[str] | Literal["all", "own"] = "all"
+
+    @model_validator(mode="after")
+    def _complete(self) -> MethodCard:
+        if self.kind == "baseline" and (self.path is None or self.schedule is None):
+            raise ValueError("a baseline needs `path` and `schedule`")
+        if (self.kind == "solver" or self.solvers == "own") and self.nfe is None:
+            raise ValueError("what samples by a rule of its own needs `nfe` (first, step)")
+        if self.kind == "solver" and self.order is None:
+            raise ValueError("a solver needs its `order` of convergence")
+        for preset, form in self.presets.items():
+            if foreign := set(form.params) - set(self.params):
+                raise ValueError(f"preset {preset!r} sets {sorted(foreign)}, which `params` does not list")
+        for dataset, params in self.datasets.items():
+            if foreign := set(params) - set(self.params):
+                raise ValueError(f"datasets.{dataset} sets {sorted(foreign)}, which `params` does not list")
+        if missing := set(self.enter) - {""} - set(self.presets):
+            raise ValueError(f"`enter` names {sorted(missing)}, which `presets` does not list")
+        return self

@@ -1,0 +1,135 @@
+"""What the Snakefile asks: files, keys and environments of each job, by Snakemake's wildcards."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable
+from functools import cache
+from pathlib import Path
+from typing import Any
+
+from fewstep import registry
+from fewstep.codehash import stage_hash
+from fewstep.config import make_study
+from fewstep.errors import UserError
+from fewstep.facts import DATASETS
+from fewstep.files import digest
+from fewstep.layout import CONTROL, Layout
+from fewstep.plan import NONE, OWN, Entrant, Fitted, Plan
+
+PATTERN = "{dataset}", "{seed}", "{model}"
+
+
+class Dag:
+    """A study's plan as Snakemake sees it. Methods named `…_key` feed `params`: a changed value reruns the job."""
+
+    def __init__(self, config: dict[str, Any]):
+        self.plan = Plan(make_study(config))
+        self.layout = Layout(Path(self.plan.study.results))
+        self.datasets = list(self.plan.study.datasets)
+
+    def constraints(self) -> dict[str, str]:
+        """Regular expressions of the wildcards, from the plan's own names."""
+        one_of = lambda names: "|".join(sorted(map(re.escape, set(names)))) or "none"  # noqa: E731
+        return {
+            "dataset": one_of(self.datasets),
+            "seed": r"-?\d+",
+            "baseline": one_of(f.baseline for f in self.plan.fitted),
+            "accelerator": one_of(f.accelerator for f in self.plan.fitted if f.accelerator != NONE),
+            "model": one_of([*(f.model for f in self.plan.fitted), CONTROL]),
+            "solver": one_of(e.solver for e in self.plan.entrants),
+        }
+
+    # files
+
+    def scores(self, dataset: str | None = None) -> list[Path]:
+        """Score files of all entrants, or of one dataset's."""
+        return [
+            self.layout.scores(e.fitted.dataset, e.fitted.seed, e.model, e.solver)
+            for e in self.plan.entrants
+            if dataset in (None, e.fitted.dataset)
+        ]
+
+    def references(self, dataset: str | None = None) -> list[Path]:
+        """Reference files of all fitted models, or of one dataset's."""
+        fitted = (f for f in self.plan.fitted if dataset in (None, f.dataset))
+        return [self.layout.reference(f.dataset, f.seed, f.model) for f in fitted]
+
+    def sampled_from(self, w) -> list[Path]:
+        """What sampling needs: the fitted model, or nothing for a control."""
+        return [] if w.model == CONTROL else [self.layout.model(w.dataset, w.seed, w.model)]
+
+    def scored_with(self, w) -> list[Path]:
+        """What scoring needs besides samples and data: the model's reference, or nothing for a control."""
+        return [] if w.model == CONTROL else [self.layout.reference(w.dataset, w.seed, w.model, ".safetensors")]
+
+    def figures(self, dataset: str) -> list[Path]:
+        """The pictures of a dataset that a report shows."""
+        kinds = ["quality_vs_nfe", "quality_vs_seconds", "curvature"]
+        if DATASETS[dataset].family == "image":
+            kinds.append("sample_grid")
+        elif DATASETS[dataset].shape == (2,):
+            kinds += ["samples_2d", "trajectories_2d"]
+        return [self.layout.root / "figures" / f"{dataset}_{kind}.png" for kind in kinds]
+
+    # keys
+
+    def fitted(self, w) -> Fitted:
+        """The model that a job's wildcards name."""
+        model = w.model if hasattr(w, "model") else self.model(w)
+        return Fitted.named(w.dataset, int(w.seed), model)
+
+    @staticmethod
+    def model(w) -> str:
+        """`baseline` or `baseline+accelerator`."""
+        return f"{w.baseline}+{w.accelerator}" if hasattr(w, "accelerator") else w.baseline
+
+    def entrant(self, w) -> Entrant:
+        """The entrant that a job's wildcards name."""
+        return self.plan.entrant(w.dataset, int(w.seed), w.model, w.solver)
+
+    def fit_key(self, w) -> str:
+        return self.plan.fit_key(self.fitted(w))
+
+    def reference_key(self, w) -> str:
+        return self.plan.reference_key(self.fitted(w))
+
+    def sample_key(self, w) -> str:
+        return self.plan.sample_key(self.entrant(w))
+
+    def score_key(self, w) -> str:
+        return self.plan.score_key(w.dataset)
+
+    def data_key(self, w) -> str:
+        return stage_hash("fewstep.data")[:16]
+
+    @cache  # noqa: B019  one Dag a run
+    def summary_key(self, module: str, dataset: str | None = None) -> str:
+        """Code of a summary with the points that it shows."""
+        return digest([stage_hash(module), [p for p in self.plan.points if dataset in (None, p["dataset"])]])
+
+    # environments
+
+    def environment(self, *ids: str) -> str:
+        """The conda environment of the first of these methods that has its own, else the shared one."""
+        known = registry.discover()
+        own = [known[id].folder / known[id].card.env for id in ids if id in known and known[id].card.env]
+        return str(own[0] if own else registry.ROOT / "envs" / "fewstep.yaml")
+
+    def sampling_environment(self, w) -> str:
+        """An accelerator's environment goes before its solver's."""
+        names: Iterable[str] = w.model.split("+") if w.model != CONTROL else ()
+        return self.environment(*reversed(list(names)), *([w.solver] if w.solver != OWN else []))
+
+
+def make_dag(config: dict[str, Any]) -> Dag:
+    """The DAG of a study; bad input ends the program with one line."""
+    try:
+        dag = Dag(config)
+        for fitted in dag.plan.fitted:
+            dag.plan.fit_key(fitted)  # a wrong parameter is found before anything starts
+        for entrant in dag.plan.entrants:
+            dag.plan.sample_key(entrant)
+    except UserError as error:
+        raise SystemExit(f"error: {error}") from None
+    return dag

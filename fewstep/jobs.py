@@ -1,0 +1,98 @@
+"""Starts a stage's worker and turns its end into the declared output: a result, or a typed failure."""
+
+from __future__ import annotations
+
+import contextlib
+import shutil
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+from filelock import FileLock
+
+from fewstep.errors import UserError
+from fewstep.files import read_json, write_json
+from fewstep.headers import save_failure
+from fewstep.layout import Layout
+from fewstep.plan import Entrant, Fitted, Plan
+from fewstep.supervise import USER_ERROR, Outcome, run_worker
+
+
+@contextlib.contextmanager
+def state_folder(layout: Layout, stage: str, parts: tuple[str, ...], key: str) -> Iterator[Path]:
+    """The job's own state folder, locked; what other settings left behind is removed, as is the folder at the end."""
+    parent = layout.state(stage, *parts)
+    parent.mkdir(parents=True, exist_ok=True)
+    with FileLock(parent / ".lock"):
+        for other in parent.iterdir():
+            if other.is_dir() and other.name != key:
+                shutil.rmtree(other)
+        folder = parent / key
+        folder.mkdir(exist_ok=True)
+        yield folder
+        shutil.rmtree(folder)
+
+
+def run_stage(
+    plan: Plan,
+    layout: Layout,
+    stage: str,
+    fitted: Fitted,
+    parts: tuple[str, ...],
+    folder: Path,
+    threads: int,
+    *,
+    limit: float | None = None,
+    beat: Path | None = None,
+    **arguments: Any,
+) -> Outcome:
+    """Run module `stage` in a worker. Raises UserError for bad input, of which nothing may be recorded."""
+    write_json(folder / "study.json", plan.study.model_dump())
+    arguments |= {
+        "study": str(folder / "study.json"),
+        "results": str(layout.root),
+        "dataset": fitted.dataset,
+        "seed": fitted.seed,
+        "state_dir": str(folder),
+        "threads": threads,
+    }
+    outcome = run_worker(stage, arguments, folder, limit or plan.study.limits.fit_minutes * 60, beat)
+    if outcome.status == USER_ERROR:
+        raise UserError(outcome.reason)
+    if not outcome.ok:
+        print(f"{'/'.join(parts)}: {outcome.status}: {outcome.reason}", file=sys.stderr)
+    return outcome
+
+
+def fit(plan: Plan, layout: Layout, fitted: Fitted, threads: int) -> None:
+    """Train or fit one model; on failure its file holds the status instead of weights."""
+    parts = (fitted.dataset, f"seed{fitted.seed}", fitted.model)
+    with state_folder(layout, "fit", parts, key := plan.fit_key(fitted)) as folder:
+        stage = "fewstep.stages.fit"
+        outcome = run_stage(plan, layout, stage, fitted, parts, folder, threads, model=fitted.model)
+        if not outcome.ok:
+            header = {"dataset": fitted.dataset, "seed": fitted.seed, "model": fitted.model, "key": key}
+            file = layout.model(fitted.dataset, fitted.seed, fitted.model)
+            save_failure(file, outcome.status, outcome.reason, header)
+
+
+def sample(plan: Plan, layout: Layout, entrant: Entrant, threads: int) -> None:
+    """Sample an entrant at all its NFE; a point that fails, hangs or crashes is a row of its own."""
+    fitted = entrant.fitted
+    parts = (fitted.dataset, f"seed{fitted.seed}", entrant.model, entrant.solver)
+    options = {"limit": plan.study.limits.point_minutes * 60, "model": entrant.model, "solver": entrant.solver}
+    with state_folder(layout, "sample", parts, plan.sample_key(entrant)) as folder:
+        points = {nfe: folder / f"nfe{nfe}.safetensors" for nfe in entrant.nfes}
+        beat = folder / "current.json"
+        while True:
+            beat.unlink(missing_ok=True)
+            stage = "fewstep.stages.sample"
+            outcome = run_stage(plan, layout, stage, fitted, parts, folder, threads, beat=beat, **options)
+            if outcome.ok:
+                return
+            missing = [nfe for nfe, file in points.items() if not file.exists()]
+            if not missing:
+                raise UserError(f"{entrant.name}: the samples could not be gathered: {outcome.reason}")
+            for nfe in [read_json(beat)["nfe"]] if beat.exists() else missing:
+                save_failure(points[nfe], outcome.status, outcome.reason, {})

@@ -1,0 +1,43 @@
+"""Where everything lies under the results folder; the one place that knows."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+
+CONTROL = "control"
+
+
+@dataclass(frozen=True)
+class Layout:
+    """Paths below `root`. `model` is `baseline` or `baseline+accelerator`; controls lie under the model `control`."""
+
+    root: Path
+
+    def data(self, dataset: str) -> Path:
+        return self.root / "data" / f"{dataset}.safetensors"
+
+    def model(self, dataset: str, seed: int | str, model: str) -> Path:
+        return self.root / "models" / dataset / f"seed{seed}" / f"{model}.safetensors"
+
+    def reference(self, dataset: str, seed: int | str, model: str, suffix: str = ".json") -> Path:
+        return self.root / "reference" / dataset / f"seed{seed}" / f"{model}{suffix}"
+
+    def samples(self, dataset: str, seed: int | str, model: str, solver: str) -> Path:
+        return self.root / "samples" / dataset / f"seed{seed}" / model / f"{solver}.safetensors"
+
+    def scores(self, dataset: str, seed: int | str, model: str, solver: str) -> Path:
+        return self.root / "scores" / dataset / f"seed{seed}" / model / f"{solver}.json"
+
+    def state(self, stage: str, *parts: str) -> Path:
+        """A folder for what a job needs to resume; never a declared output, so a failed job keeps it."""
+        return self.root.joinpath("state", stage, *parts)
+
+    @property
+    def plan(self) -> Path:
+        return self.root / "plan.json"
+
+    @property
+    def study(self) -> Path:
+        """The checked study that the jobs read."""
+        return self.root / "study.json"

@@ -1,0 +1,43 @@
+"""Regression losses that several methods share. Each returns the batch mean, a scalar."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import torch
+from torch import Tensor
+
+from fewstep.coupling import couple
+from fewstep.model import Model
+
+
+def normal_like(x: Tensor, rng: torch.Generator) -> Tensor:
+    """Standard normal numbers of x's shape, drawn on the CPU so that a device changes nothing."""
+    return torch.randn(x.shape, generator=rng).to(x)
+
+
+def uniform(n: int, rng: torch.Generator, low: float = 0.0, high: float = 1.0) -> Tensor:
+    """n uniform numbers in [low, high)."""
+    return low + (high - low) * torch.rand(n, generator=rng)
+
+
+def velocity_matching(model: Model, x0: Tensor, eps: Tensor, t: Tensor, **condition: Tensor) -> Tensor:
+    """|v(x_t, t) - d x_t/dt|^2, the conditional flow-matching loss (arXiv 2209.03003 eq. 1, 2210.02747 eq. 9)."""
+    x_t = model.path.interpolate(x0, eps, t)
+    return (model(x_t, t, **condition).velocity - model.path.velocity(x0, eps, t)).square().mean()
+
+
+def noise_matching(model: Model, x0: Tensor, eps: Tensor, t: Tensor, **condition: Tensor) -> Tensor:
+    """|eps(x_t, t) - eps|^2, the unweighted DDPM loss (arXiv 2006.11239 eq. 14)."""
+    x_t = model.path.interpolate(x0, eps, t)
+    return (model(x_t, t, **condition).eps - eps).square().mean()
+
+
+def flow_matching(coupling: str) -> Callable[[Model, Tensor, torch.Generator], Tensor]:
+    """`loss(model, x0, rng)`: velocity matching at uniform times on pairs of the given coupling."""
+
+    def loss(model: Model, x0: Tensor, rng: torch.Generator) -> Tensor:
+        eps = couple(x0, normal_like(x0, rng), coupling)
+        return velocity_matching(model, x0, eps, uniform(len(x0), rng))
+
+    return loss

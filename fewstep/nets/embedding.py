@@ -1,0 +1,99 @@
+"""From a scalar noise level and optional conditions to one embedding vector."""
+
+import math
+
+import torch
+from torch import nn
+
+from fewstep.nets.rowwise import Linear, SiLU
+
+
+class PositionalEmbedding(nn.Module):
+    """Sines and cosines at geometric frequencies 1 … 1/max_positions (Ho et al. 2020, DDPM; Song et al. 2021, DDPM++).
+
+    forward: [B] -> [B, channels]. `endpoint` makes the lowest frequency exactly 1/max_positions.
+    """
+
+    def __init__(self, channels: int, max_positions: float = 10000, endpoint: bool = False):
+        super().__init__()
+        half = _half(channels)
+        exponent = torch.arange(half, dtype=torch.float64) / max(half - int(endpoint), 1)
+        frequencies = torch.exp(-math.log(max_positions) * exponent)
+        self.register_buffer("frequencies", frequencies.to(torch.get_default_dtype()))
+
+    def forward(self, c: torch.Tensor) -> torch.Tensor:
+        return _waves(c, self.frequencies)
+
+
+class FourierEmbedding(nn.Module):
+    """Random Fourier features cos, sin of 2 pi f c with f ~ N(0, scale^2) (Tancik et al. 2020; NCSN++).
+
+    forward: [B] -> [B, channels]. The frequencies are a buffer: saved with the weights, never trained. They are drawn
+    from `generator` or, without one, from a generator of their own seeded with `seed`; the global RNG stays untouched.
+    """
+
+    def __init__(self, channels: int, scale: float = 16, generator: torch.Generator | None = None, seed: int = 0):
+        super().__init__()
+        generator = generator or torch.Generator().manual_seed(seed)
+        frequencies = torch.randn(_half(channels), generator=generator) * (2 * math.pi * scale)
+        self.register_buffer("frequencies", frequencies)
+
+    def forward(self, c: torch.Tensor) -> torch.Tensor:
+        return _waves(c, self.frequencies)
+
+
+class ConditionEmbedding(nn.Module):
+    """Noise level, label and extra condition as one vector: time embedding + linear(label) + mlp(extra).
+
+    forward: c_noise [B] (or one number for all), label [B, label_dim] one-hot or None, extra [B, extra_dim] or None
+    -> [B, channels]. None adds nothing, which is the unconditional embedding. The last layer of the extra MLP starts at
+    zero, so that a net that gains an extra condition starts as the net without it.
+    Raises ValueError for a condition the net was built without, or of the wrong width.
+    """
+
+    def __init__(self, channels: int, kind: str = "positional", label_dim: int = 0, extra_dim: int = 0):
+        super().__init__()
+        kinds = {"positional": PositionalEmbedding, "fourier": FourierEmbedding}
+        if kind not in kinds:
+            raise ValueError(f"unknown embedding {kind!r}; allowed: {', '.join(kinds)}")
+        self.dims = {"label": label_dim, "extra": extra_dim}
+        self.time = kinds[kind](channels)
+        self.label = Linear(label_dim, channels, bias=False) if label_dim else None
+        self.extra = None
+        if extra_dim:
+            self.extra = nn.Sequential(Linear(extra_dim, channels), SiLU(), zero(Linear(channels, channels)))
+
+    def forward(self, x, c_noise, label=None, extra=None) -> torch.Tensor:
+        """The embedding in the dtype and for the batch of x [B, …]."""
+        embedding = self.time(c_noise.reshape(-1).expand(len(x))).to(x.dtype)
+        if label is not None:
+            # Default init draws weights within 1/sqrt(label_dim), made for dense inputs; a one-hot needs that undone.
+            embedding = embedding + self.label(self._checked("label", label, x) * math.sqrt(self.dims["label"]))
+        if extra is not None:
+            embedding = embedding + self.extra(self._checked("extra", extra, x))
+        return embedding
+
+    def _checked(self, name, value, x):
+        if not self.dims[name]:
+            raise ValueError(f"this net was built without {name}_dim, so it takes no {name}")
+        if value.shape != (len(x), self.dims[name]):
+            raise ValueError(f"{name} must be {(len(x), self.dims[name])}, not {tuple(value.shape)}")
+        return value.to(x.dtype)
+
+
+def zero(module: nn.Module) -> nn.Module:
+    """`module` with all parameters set to zero."""
+    for p in module.parameters():
+        nn.init.zeros_(p)
+    return module
+
+
+def _half(channels: int) -> int:
+    if channels < 2 or channels % 2:
+        raise ValueError(f"an embedding needs an even number of channels, at least 2, not {channels}")
+    return channels // 2
+
+
+def _waves(c, frequencies):
+    angles = c.to(frequencies.dtype)[:, None] * frequencies
+    return torch.cat([angles.cos(), angles.sin()], dim=1)

@@ -1,0 +1,42 @@
+"""A multilayer perceptron for 2-D and other flat data."""
+
+import math
+
+import torch
+from torch import nn
+
+from fewstep.nets.embedding import ConditionEmbedding, zero
+from fewstep.nets.rowwise import Linear, silu
+
+
+class MLP(nn.Module):
+    """`depth` hidden SiLU layers of `width`; the embedding is added, by a linear map of its own, inside each of them.
+
+    forward: x [B, *shape], c_noise [B], label [B, label_dim], extra [B, extra_dim] -> like x.
+    The output starts at zero.
+    """
+
+    def __init__(
+        self,
+        shape: tuple[int, ...],
+        width: int = 128,
+        depth: int = 3,
+        embedding: str = "positional",
+        embedding_channels: int = 32,
+        label_dim: int = 0,
+        extra_dim: int = 0,
+    ):
+        super().__init__()
+        size = math.prod(shape)
+        self.embed = ConditionEmbedding(embedding_channels, embedding, label_dim, extra_dim)
+        # One matrix for all layers' embedding terms: one product a call instead of `depth` small ones.
+        self.modulate = Linear(embedding_channels, width * depth)
+        self.hidden = nn.ModuleList([Linear(size if i == 0 else width, width) for i in range(depth)])
+        self.out = zero(Linear(width, size))
+
+    def forward(self, x, c_noise, label=None, extra=None) -> torch.Tensor:
+        shifts = self.modulate(self.embed(x, c_noise, label, extra)).chunk(len(self.hidden), dim=1)
+        h = x.flatten(1)
+        for layer, shift in zip(self.hidden, shifts, strict=True):
+            h = silu(layer(h) + shift)
+        return self.out(h).reshape(x.shape)

@@ -1,0 +1,222 @@
+"""From a study to its jobs: which models are fitted, which entrants are sampled at which NFE.
+
+Nothing heavy is imported here: the Snakefile builds the DAG from this, and `python -m fewstep plan` prints it.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from functools import cached_property
+from typing import Any
+
+from fewstep import registry
+from fewstep.codehash import code_hash
+from fewstep.config import DatasetStudy, Study
+from fewstep.errors import UserError
+from fewstep.facts import DATASETS
+from fewstep.files import digest
+from fewstep.layout import CONTROL
+from fewstep.registry import Method
+
+NONE, OWN = "none", "own"
+
+
+@dataclass(frozen=True)
+class Fitted:
+    """A trained baseline, or an accelerator fitted on one, for one training seed."""
+
+    dataset: str
+    seed: int
+    baseline: str
+    accelerator: str = NONE
+
+    @property
+    def model(self) -> str:
+        """`baseline` or `baseline+accelerator`, the name in paths and tables."""
+        return self.baseline if self.accelerator == NONE else f"{self.baseline}+{self.accelerator}"
+
+    @classmethod
+    def named(cls, dataset: str, seed: int, model: str) -> Fitted:
+        """The inverse of `model`."""
+        baseline, _, accelerator = model.partition("+")
+        return cls(dataset, seed, baseline, accelerator or NONE)
+
+
+@dataclass(frozen=True)
+class Entrant:
+    """A fitted model with a solver at every NFE, or a control (solver = its name, NFE 0)."""
+
+    fitted: Fitted
+    solver: str
+    nfes: tuple[int, ...]
+    control: bool = False
+
+    @property
+    def name(self) -> str:
+        """`rf+reflow/heun`; a control is called by its name alone."""
+        return self.solver if self.control else f"{self.model}/{self.solver}"
+
+    @property
+    def model(self) -> str:
+        return CONTROL if self.control else self.fitted.model
+
+    @property
+    def label(self) -> str:
+        """For tables and figures."""
+        if self.control:
+            return registry.get(self.solver, "control").label
+        parts = [registry.get(self.fitted.baseline, "baseline").label]
+        if self.fitted.accelerator != NONE:
+            parts.append(registry.get(self.fitted.accelerator, "accelerator").label)
+        solver = "" if self.solver == OWN else f", {registry.get(self.solver, 'solver').label}"
+        return " + ".join(parts) + solver
+
+
+class Plan:
+    """All jobs of a study."""
+
+    def __init__(self, study: Study):
+        self.study = study
+        self.fitted = [fitted for name in study.datasets for fitted in self._fitted(name)]
+        self.entrants = [entrant for name in study.datasets for entrant in self._entrants(name)]
+
+    def section(self, dataset: str) -> DatasetStudy:
+        """The study's section for a dataset; UserError when it has none."""
+        if dataset not in self.study.datasets:
+            raise UserError(f"dataset {dataset!r} is not in study {self.study.study!r}: {', '.join(self.study.datasets)}")
+        return self.study.datasets[dataset]
+
+    def _chosen(self, dataset: str, kind: str) -> list[Method]:
+        """The methods of a kind that a section names; `all` leaves out what can't run on the dataset."""
+        names = getattr(self.section(dataset), kind + "s")
+        wanted = registry.entered(kind) if names == "all" else [name.rpartition("+")[2] for name in names]
+        methods = [registry.get(name, kind) for name in dict.fromkeys(wanted)]
+        usable = [method for method in methods if self._suits(method, dataset)]
+        if names != "all" and (unfit := [method.id for method in methods if method not in usable]):
+            raise UserError(f"config: datasets.{dataset}: {', '.join(unfit)} can't run on this dataset; leave it out")
+        return usable
+
+    @staticmethod
+    def _suits(method: Method, dataset: str) -> bool:
+        facts = DATASETS[dataset]
+        if facts.exact and method.kind in ("baseline", "accelerator"):
+            return method.kind == "baseline" and method.exact  # an exact field needs no training and no fit
+        return method.card.supports.data in ("any", facts.family)
+
+    def _fitted(self, dataset: str) -> list[Fitted]:
+        section = self.section(dataset)
+        baselines = self._chosen(dataset, "baseline")
+        accelerators = self._chosen(dataset, "accelerator")
+        jobs = []
+        for seed in [section.train_seeds[0]] if DATASETS[dataset].exact else section.train_seeds:
+            jobs += [Fitted(dataset, seed, baseline.id) for baseline in baselines]
+            jobs += [Fitted(dataset, seed, b, a.id) for a in accelerators for b in self._bases(dataset, a, baselines)]
+        return jobs
+
+    def _bases(self, dataset: str, accelerator: Method, baselines: list[Method]) -> list[str]:
+        """The study's baselines that an accelerator is fitted on; `rf+reflow` in a study names one."""
+        names = self.section(dataset).accelerators
+        allowed, card = accelerator.card.supports.baselines, accelerator.card
+        supported = [b.id for b in baselines if allowed == "all" or b.card.name in allowed or b.id in allowed]
+        if names == "all":
+            return [b for b in supported if card.enter_on is None or b in card.enter_on]
+        named = [base for base, plus, name in (name.rpartition("+") for name in names) if plus and name == accelerator.id]
+        bases = named or supported
+        if not bases or set(bases) - set(supported):
+            raise UserError(
+                f"config: datasets.{dataset}: {accelerator.id} needs a baseline of the study among "
+                f"{'all' if allowed == 'all' else ', '.join(allowed)}; got {', '.join(bases) or 'none'}"
+            )
+        return bases
+
+    def _entrants(self, dataset: str) -> list[Entrant]:
+        section = self.section(dataset)
+        solvers = self._chosen(dataset, "solver")
+        entrants = []
+        for fitted in (job for job in self.fitted if job.dataset == dataset):
+            own = fitted.accelerator != NONE and registry.get(fitted.accelerator, "accelerator")
+            if own and own.card.solvers == OWN:
+                entrants.append(Entrant(fitted, OWN, self._nfes(section, own, explicit=True)))
+                continue
+            wanted = own.card.solvers if own else "all"
+            for solver in solvers:
+                if wanted == "all" or solver.id in wanted or solver.card.name in wanted:
+                    nfes = self._nfes(section, solver, explicit=section.solvers != "all")
+                    entrants += [Entrant(fitted, solver.id, nfes)] if nfes else []
+        nothing = Fitted(dataset, section.train_seeds[0], NONE)
+        entrants += [Entrant(nothing, c.id, (0,), control=True) for c in self._chosen(dataset, "control")]
+        return entrants
+
+    @staticmethod
+    def _nfes(section: DatasetStudy, method: Method, explicit: bool) -> tuple[int, ...]:
+        nfes = tuple(nfe for nfe in section.nfe if method.nfe.allows(nfe))
+        if explicit and not nfes:
+            raise UserError(f"config: {method.id} makes NFE {method.nfe.describe()}; none is in nfe: {section.nfe}")
+        return nfes
+
+    @cached_property
+    def points(self) -> list[dict[str, Any]]:
+        """Every planned point, one a (entrant, training seed, NFE)."""
+        return [
+            {
+                "dataset": entrant.fitted.dataset,
+                "entrant": entrant.name,
+                "label": entrant.label,
+                "kind": "control" if entrant.control else "entrant",
+                "baseline": entrant.fitted.baseline,
+                "accelerator": entrant.fitted.accelerator,
+                "solver": entrant.solver,
+                "train_seed": entrant.fitted.seed,
+                "nfe": nfe,
+            }
+            for entrant in self.entrants
+            for nfe in entrant.nfes
+        ]
+
+    def entrant(self, dataset: str, seed: int, model: str, solver: str) -> Entrant:
+        """The planned entrant at these coordinates; UserError when there is none."""
+        for entrant in self.entrants:
+            f = entrant.fitted
+            if (f.dataset, f.seed, entrant.model, entrant.solver) == (dataset, seed, model, solver):
+                return entrant
+        known = sorted({entrant.name for entrant in self.entrants if entrant.fitted.dataset == dataset})
+        raise UserError(f"{model}/{solver} on {dataset} (seed {seed}) is not planned; there are: {', '.join(known)}")
+
+    def params(self, dataset: str, method: Method) -> dict[str, Any]:
+        """A method's parameters on a dataset, with the study's overrides (by id, else by name)."""
+        methods = self.section(dataset).methods
+        return method.params(dataset, methods.get(method.id, methods.get(method.card.name)))
+
+    # What each job depends on besides its input files; a changed value reruns exactly the jobs that read it.
+
+    def fit_key(self, fitted: Fitted) -> str:
+        """Code and settings behind a fitted model."""
+        section = self.section(fitted.dataset)
+        accelerated = fitted.accelerator != NONE
+        kind = "accelerator" if accelerated else "baseline"
+        method = registry.get(getattr(fitted, kind), kind)
+        budget = section.fit if accelerated else section.train
+        settings = budget.model_dump(exclude={"checkpoint_seconds"})
+        values = [fitted.__dict__, section.net, settings, self.params(fitted.dataset, method)]
+        return digest([code_hash("fewstep.stages.fit", method), *values])
+
+    def reference_key(self, fitted: Fitted) -> str:
+        """Code and settings behind a model's converged ODE solution and curvature."""
+        section = self.section(fitted.dataset)
+        accelerator = None if fitted.accelerator == NONE else registry.get(fitted.accelerator, "accelerator")
+        return digest([code_hash("evaluation.stages.reference", accelerator), section.probes, section.curvature_steps])
+
+    def sample_key(self, entrant: Entrant) -> str:
+        """Code and settings behind an entrant's samples."""
+        fitted = entrant.fitted
+        section = self.section(fitted.dataset)
+        kind = "control" if entrant.control else "solver"
+        accelerator = None if fitted.accelerator == NONE else registry.get(fitted.accelerator, "accelerator")
+        solver = accelerator if entrant.solver == OWN else registry.get(entrant.solver, kind)
+        values = [entrant.nfes, section.blocks, section.block_size, section.batch, section.probes]
+        return digest([code_hash("fewstep.stages.sample", solver, accelerator), *values, self.params(fitted.dataset, solver)])
+
+    def score_key(self, dataset: str) -> str:
+        """Code and settings behind the scores on a dataset."""
+        section = self.section(dataset)
+        return digest([code_hash("evaluation.stages.score"), section.blocks, section.block_size])

@@ -1,0 +1,72 @@
+"""Stage: train a baseline, or fit an accelerator on one."""
+
+from __future__ import annotations
+
+import time
+from pathlib import Path
+
+from fewstep import data, registry
+from fewstep.checkpoints import State, checksum, save_state
+from fewstep.device import lease
+from fewstep.errors import FewstepError
+from fewstep.plan import NONE, Fitted, Plan
+from fewstep.provenance import provenance
+from fewstep.registry import Method
+from fewstep.stages.common import layout_of, load_fitted, load_plan, set_threads, solver_call
+from fewstep.task import Task
+
+
+def run(study: str, results: str, dataset: str, seed: int, model: str, state_dir: str, threads: int) -> None:
+    """Fit `model` and save it. Raises whatever the method raises; the supervisor turns that into a status."""
+    set_threads(threads)
+    plan = load_plan(study)
+    fitted = Fitted.named(dataset, seed, model)
+    baseline = registry.get(fitted.baseline, "baseline")
+    method = baseline if fitted.accelerator == NONE else registry.get(fitted.accelerator, "accelerator")
+    with lease() as device:
+        task = Task(
+            dataset=data.load(dataset),
+            params=plan.params(dataset, method),
+            budget=plan.section(dataset).train if method is baseline else plan.section(dataset).fit,
+            net=plan.section(dataset).net,
+            axes=("train", dataset, model, seed),
+            state_dir=Path(state_dir),
+            device=device,
+            schedule=baseline.card.schedule,
+            solver_of=lambda id: solver_call(plan, dataset, id),
+        )
+        if method is not baseline:
+            task.baseline = load_fitted(layout_of(results), Fitted(dataset, seed, fitted.baseline), device).state.model
+        before = time.monotonic()
+        state = _fit(task, method, baseline)
+        state.info |= {"seconds": round(time.monotonic() - before, 2), "weights_sha256": _weights_hash(state)}
+        header = {
+            "dataset": dataset,
+            "seed": seed,
+            "model": model,
+            "params": task.params,
+            "budget": task.budget.model_dump(),
+            "key": plan.fit_key(fitted),
+            "provenance": provenance(plan.study, device),
+        }
+        save_state(layout_of(results).model(dataset, seed, model), state, header)
+
+
+def _fit(task: Task, method: Method, baseline: Method) -> State:
+    if task.dataset.exact is not None:
+        card = {"exact": True, "path": baseline.card.path, "shape": list(task.dataset.shape)}
+        state = State(None, card)
+    else:
+        fit = method.verb("fit")
+        if fit is None:
+            raise FewstepError(f"{method.id}: method.py has no function fit(task)")
+        state = fit(task)
+        if not isinstance(state, State):
+            raise FewstepError(f"{method.id}: fit(task) returned {type(state).__name__}, not a State (task.state(model))")
+        state.info |= {key: value for key, value in task.ledger.items() if key not in state.info}
+    state.card["schedule"] = baseline.card.schedule
+    return state
+
+
+def _weights_hash(state: State) -> str:
+    return checksum(state.model.state_dict() if state.model is not None else {})

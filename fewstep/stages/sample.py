@@ -1,0 +1,164 @@
+"""Stage: sample one entrant, or control, at each of its NFE.
+
+Each NFE is a file in the state folder until all are there; so a killed job resumes, and a point that hangs costs
+itself alone.
+"""
+
+from __future__ import annotations
+
+import time
+import traceback
+from collections.abc import Callable
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor
+from torch.utils.flop_counter import FlopCounterMode
+
+from fewstep import data, registry
+from fewstep.checkpoints import load_tensors, save_tensors
+from fewstep.config import DatasetStudy
+from fewstep.device import lease
+from fewstep.errors import OK, Diverged, FewstepError, Upstream, UserError, one_line, status_of
+from fewstep.files import write_json
+from fewstep.images import to_uint8
+from fewstep.plan import OWN, Entrant, Plan
+from fewstep.provenance import provenance
+from fewstep.seeds import SampleRng, latents
+from fewstep.stages.common import Loaded, layout_of, load_fitted, load_plan, set_threads
+
+BEAT = "current.json"
+
+
+def run(study: str, results: str, dataset: str, seed: int, model: str, solver: str, state_dir: str, threads: int) -> None:
+    """Sample every NFE that has no file yet, then gather them into the declared output."""
+    set_threads(threads)
+    plan = load_plan(study)
+    entrant = plan.entrant(dataset, seed, model, solver)
+    state = Path(state_dir)
+    with lease() as device:
+        draw = None
+        for nfe in entrant.nfes:
+            if point_file(state, nfe).exists():
+                continue
+            write_json(state / BEAT, {"nfe": nfe})
+            draw = draw or _sampler(plan, entrant, layout_of(results), device)
+            tensors, row = _point(draw, nfe)
+            save_tensors(point_file(state, nfe), tensors, row)
+        header = {"entrant": entrant.name, "label": entrant.label, "key": plan.sample_key(entrant)}
+        header["provenance"] = provenance(plan.study, device) | (draw.provenance if draw else {})
+    _gather(state, entrant, layout_of(results).samples(dataset, seed, model, solver), header)
+
+
+def point_file(state: Path, nfe: int) -> Path:
+    """Where the samples of one NFE wait for the others."""
+    return state / f"nfe{nfe}.safetensors"
+
+
+def _gather(state: Path, entrant: Entrant, output: Path, header: dict[str, Any]) -> None:
+    tensors, rows = {}, []
+    for nfe in entrant.nfes:
+        point, row = load_tensors(point_file(state, nfe))
+        rows.append({"nfe": nfe, **row})
+        tensors |= {f"{name}nfe{nfe}": tensor for name, tensor in point.items()}
+    save_tensors(output, tensors, {**header, "points": rows})
+
+
+class _Draw:
+    """`draw(nfe)` gives all samples of one NFE, with what they cost."""
+
+    def __init__(self, section: DatasetStudy, shape: tuple[int, ...], batch: Callable[[range, int], tuple[Tensor, int]]):
+        self.section, self.shape, self.batch = section, shape, batch
+        self.flops_per_call: float = 0.0
+        self.provenance: dict[str, Any] = {}
+
+    def __call__(self, nfe: int) -> tuple[Tensor, dict[str, Any]]:
+        n = self.section.n_samples
+        out, seconds, calls = torch.empty(n, *self.shape), 0.0, set()
+        for start in range(0, n, self.section.batch):
+            indices = range(start, min(start + self.section.batch, n))
+            before = time.perf_counter()
+            samples, used = self.batch(indices, nfe)
+            if samples.is_cuda:
+                torch.cuda.synchronize()
+            seconds += time.perf_counter() - before
+            if samples.shape != (len(indices), *self.shape):
+                raise FewstepError(f"sample returned shape {tuple(samples.shape)}, not {(len(indices), *self.shape)}")
+            if not samples.isfinite().all():
+                raise Diverged(f"{int((~samples.isfinite()).flatten(1).any(1).sum())} of {len(indices)} samples are not finite")
+            out[start : start + len(indices)] = samples.float().cpu()
+            calls.add(used)
+        if len(calls) != 1:
+            raise FewstepError(f"batches used different numbers of network calls: {sorted(calls)}")
+        (measured,) = calls
+        cost = {"seconds_per_sample": seconds / n, "gflop_per_sample": measured * self.flops_per_call / 1e9}
+        return out, {"nfe_measured": measured, "n_samples": n, **cost}
+
+
+def _sampler(plan: Plan, entrant: Entrant, layout, device: torch.device) -> _Draw | Callable:
+    fitted = entrant.fitted
+    section = plan.section(fitted.dataset)
+    if entrant.control:
+        method = registry.get(entrant.solver, "control")
+        dataset = data.load(fitted.dataset)
+
+        def control(indices: range, nfe: int) -> tuple[Tensor, int]:
+            z = latents(dataset.name, fitted.seed, indices, dataset.shape)
+            return method.verb("sample")(dataset, z, SampleRng(dataset.name, fitted.seed, indices)), 0
+
+        return _Draw(section, dataset.shape, control)
+    try:
+        loaded = load_fitted(layout, fitted, device)
+    except Upstream as error:
+        return _Refused(error)
+    method = loaded.accelerator if entrant.solver == OWN else registry.get(entrant.solver, "solver")
+    sample = partial(method.verb("sample"), **plan.params(fitted.dataset, method))
+
+    def solve(indices: range, nfe: int) -> tuple[Tensor, int]:
+        z = latents(fitted.dataset, fitted.seed, indices, loaded.dataset.shape).to(device)
+        field = loaded.field(indices, z, budget=nfe)
+        return sample(field, z, nfe), field.calls
+
+    draw = _Draw(section, loaded.dataset.shape, solve)
+    draw.flops_per_call = _flops(loaded, fitted.dataset)
+    draw.provenance = {"weights_sha256": loaded.state.info.get("weights_sha256", "")}
+    return draw
+
+
+class _Refused:
+    """Stands in for a sampler whose model was never fitted: every point gets that reason."""
+
+    provenance: dict[str, Any] = {}  # noqa: RUF012
+
+    def __init__(self, error: Upstream):
+        self.error = error
+
+    def __call__(self, nfe: int):
+        raise self.error
+
+
+def _flops(loaded: Loaded, dataset: str) -> float:
+    """FLOPs of one network call for one sample (matrix products and convolutions)."""
+    z = latents(dataset, 0, range(1), loaded.dataset.shape).to(loaded.device)
+    with FlopCounterMode(display=False) as counter:
+        field = loaded.field(range(1), z)
+        field(field.start(z, field.path.t_max), field.path.t_max)
+    return float(counter.get_total_flops())
+
+
+def _point(draw: Callable, nfe: int) -> tuple[dict[str, Tensor], dict[str, Any]]:
+    """Tensors and row of one NFE; a method's failure becomes a row, bad input stays an error."""
+    try:
+        samples, row = draw(nfe)
+    except UserError:
+        raise
+    except Exception as error:
+        if not isinstance(error, Upstream):
+            traceback.print_exc()
+        return {}, {"status": status_of(error), "reason": one_line(error)}
+    # Images are judged as 8-bit; a few stay exact for the distance to the converged solution.
+    is_image = len(draw.shape) == 3
+    tensors = {"": to_uint8(samples) if is_image else samples, "probe_": samples[: draw.section.probes].clone()}
+    return tensors, {"status": OK, "reason": "", **row}

@@ -1,0 +1,68 @@
+"""What a method's `fit` is given."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from fewstep import seeds
+from fewstep.checkpoints import State
+from fewstep.config import Training
+from fewstep.data.dataset import Dataset
+from fewstep.field import Field
+from fewstep.model import Model, build_model, model_card
+from fewstep.paths import Path as DiffusionPath
+
+
+@dataclass
+class Task:
+    """One fit: data, parameters, budget, seed, device, and a folder to resume from.
+
+    baseline   the fitted baseline that an accelerator starts from (None for a baseline's own fit)
+    ledger     costs that the method reports, e.g. {"teacher_calls": 8192}
+    """
+
+    dataset: Dataset
+    params: dict[str, Any]
+    budget: Training
+    net: dict[str, Any]
+    axes: tuple[str | int, ...]
+    state_dir: Path
+    device: torch.device = field(default_factory=lambda: torch.device("cpu"))
+    baseline: Model | None = None
+    schedule: str = "uniform"
+    ledger: dict[str, Any] = field(default_factory=dict)
+    solver_of: Callable[[str], Callable[..., Tensor]] | None = None
+
+    def generator(self, *purpose: str | int) -> torch.Generator:
+        """A CPU generator for one purpose, derived from dataset, method and seed."""
+        return seeds.generator(*self.axes, *purpose)
+
+    def latents(self, indices, purpose: str) -> Tensor:
+        """Unit latents for training, one stream an index, apart from the ones that samples are judged on."""
+        return seeds.latents(f"{self.dataset.name}/{purpose}", self.axes[-1], indices, self.dataset.shape)
+
+    def new_model(self, path: DiffusionPath, parametrisation: str, sigma_data: float = 0.5) -> Model:
+        """A freshly initialised network on `path`; the global RNG is left as it was."""
+        with torch.random.fork_rng(devices=[]):
+            torch.manual_seed(seeds.seed_of(*self.axes, "init"))
+            card = {"path": path.name, "parametrisation": parametrisation, "sigma_data": sigma_data}
+            model = build_model({**card, "net": self.net, "shape": self.dataset.shape})
+        return model.to(self.device)
+
+    def field(self, model: Model, budget: int | None = None) -> Field:
+        """A metered field over a model, on the baseline's own grid."""
+        return Field(model, model.path, self.schedule, budget=budget)
+
+    def solver(self, id: str) -> Callable[..., Tensor]:
+        """A solver of the registry by name: `solver(field, latents, nfe)`, its parameters filled in."""
+        return self.solver_of(id)
+
+    def state(self, model: Model, **tensors: Tensor) -> State:
+        """What `fit` returns."""
+        return State(model, model_card(model, self.net, self.dataset.shape), tensors, dict(self.ledger))

@@ -1,0 +1,45 @@
+"""The worker process: `python -m fewstep.worker JOB.json`, started by `fewstep.supervise`."""
+
+from __future__ import annotations
+
+import importlib
+import json
+import os
+import sys
+import threading
+import time
+import traceback
+from pathlib import Path
+
+from fewstep.errors import OK, UserError, one_line, status_of
+from fewstep.files import write_json
+from fewstep.supervise import USER_ERROR
+
+
+def _end_with_parent(parent: int) -> None:
+    """A worker whose parent was killed stops too, so that the next run finds its state unlocked."""
+    while os.getppid() == parent:
+        time.sleep(0.5)
+    os._exit(1)
+
+
+def main(job_file: str) -> int:
+    """Run the job and leave its outcome beside it."""
+    job = json.loads(Path(job_file).read_text())
+    threading.Thread(target=_end_with_parent, args=(job["parent"],), daemon=True).start()
+    stage = importlib.import_module(job["stage"])
+    try:
+        stage.run(**job["args"])
+    except UserError as error:
+        outcome = {"status": USER_ERROR, "reason": one_line(error)}
+    except BaseException as error:
+        traceback.print_exc()
+        outcome = {"status": status_of(error), "reason": one_line(error)}
+    else:
+        outcome = {"status": OK, "reason": ""}
+    write_json(job["outcome"], outcome)
+    return outcome["status"] != OK
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1]))

@@ -1,0 +1,356 @@
+"""Records, statistics and leaderboard on a small synthetic results folder."""
+
+import json
+import math
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import pytest
+from safetensors.numpy import save_file
+from scipy import stats
+
+from evaluation import leaderboard, records
+from evaluation.statistics import paired_difference, summarise, t_interval
+
+NFES = (1, 2, 5)
+ACCELERATORS = {"none": ("euler", "heun"), "bend": ("euler",), "fold": ("euler", "heun")}
+QUALITY = {"euler": 1.0, "heun": 0.7}
+
+
+def entrant_points(dataset, baselines, seeds):
+    """Planned points of a study, controls included."""
+    keys = ("dataset", "entrant", "kind", "baseline", "accelerator", "solver", "train_seed", "nfe")
+    plan = []
+    for seed in seeds:
+        for name in ("noise", "data"):
+            plan.append(dict(zip(keys, (dataset, name, "control", "none", "none", name, seed, 0), strict=True)))
+        for baseline in baselines:
+            for accelerator, solvers in ACCELERATORS.items():
+                for solver in solvers:
+                    name = f"{records.model_name(baseline, accelerator)}/{solver}"
+                    for nfe in NFES:
+                        row = (dataset, name, "entrant", baseline, accelerator, solver, seed, nfe)
+                        plan.append(dict(zip(keys, row, strict=True)))
+    return plan
+
+
+def quality(point, block):
+    """A made-up score: falls with the NFE, differs by entrant, with one block effect that all entrants share."""
+    if point["kind"] == "control":
+        base = 1700.0 if point["entrant"] == "noise" else 3.0
+    else:
+        base = 400 * QUALITY[point["solver"]] / point["nfe"] * (0.4 if point["accelerator"] != "none" else 1)
+        base *= 1 + 0.1 * len(point["baseline"])
+    name = f"{point['entrant']}{point['nfe']}{point['train_seed']}{block}"
+    jitter = np.random.default_rng(list(name.encode())).normal() * 0.01
+    return base * (1 + 0.05 * block + 0.02 * point["train_seed"] + jitter)
+
+
+def make_results(root: Path, seeds=(0, 1), baselines=("arc", "line")) -> Path:
+    """A results folder: an image and a vector dataset; one diverged point, one nan, one missing file, one skipped."""
+    results = root / "results"
+    plan = [p for d in ("glyphs", "rings") for p in entrant_points(d, baselines, seeds)]
+    files: dict[Path, dict] = {}
+    for p in plan:
+        image = p["dataset"] == "glyphs"
+        primary = "fd_glyphs" if image else "w2"
+        path = records.entrant_file(results, "scores", p, ".json")
+        label = f"{p['baseline'].upper()} + {p['accelerator']}, {p['solver']}".replace(" + none", "")
+        document = files.setdefault(
+            path,
+            {k: p[k] for k in ("dataset", "kind", "baseline", "accelerator", "solver", "entrant", "train_seed")}
+            | {"family": "image" if image else "vector", "shape": [1, 8, 8] if image else [2], "primary": primary}
+            | {"label": label if p["kind"] == "entrant" else p["entrant"], "points": [], "provenance": PROVENANCE},
+        )
+        rows = [
+            {"metric": primary, "block": b, "value": quality(p, b), "n_generated": 100, "n_reference": 200}
+            for b in range(3)
+        ]
+        rows.append({"metric": "ode_rmse", "block": -1, "value": 0.1 / (1 + p["nfe"])} | SMALL)
+        cost = {"nfe_measured": p["nfe"], "gflop_per_sample": 0.01 * p["nfe"], "seconds_per_sample": 1e-4 * p["nfe"]}
+        document["points"].append(
+            {"nfe": p["nfe"], "status": "ok", "reason": "", "n_samples": 300, "metrics": rows} | cost
+        )
+    _break(files, results)
+    for path, document in files.items():
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_text(json.dumps(document))
+    (results / "plan.json").write_text(json.dumps(plan))
+    _references(results, plan)
+    _tensors(results, plan)
+    return results
+
+
+SMALL = {"n_generated": 64, "n_reference": 64}
+PROVENANCE = {
+    "version": "0.1.0",
+    "commit": "abc1234",
+    "dirty": True,
+    "device": "cpu",
+    "started": "2026-01-02T03:04:05Z",
+}
+MISSING = "glyphs/seed1/arc+fold/heun.json"
+
+
+def _break(files, results):
+    scores = results / "scores"
+    if document := files.get(scores / "glyphs/seed0/arc+bend/euler.json"):
+        document["points"][0] |= {"status": "timeout", "reason": "no answer after <60> s", "metrics": []}
+    if document := files.get(scores / "rings/seed1/line/heun.json"):
+        document["points"][1]["metrics"][2]["value"] = math.nan
+    for seed in (0, 1):
+        if document := files.get(scores / f"rings/seed{seed}/line+fold/heun.json"):
+            document["points"][0] |= {"status": "skipped", "reason": "needs 2 calls", "metrics": []}
+    files.pop(scores / MISSING, None)
+
+
+def _references(results, plan):
+    for p in plan:
+        if p["kind"] == "control":
+            continue
+        model = records.model_name(p["baseline"], p["accelerator"])
+        path = results / "reference" / p["dataset"] / f"seed{p['train_seed']}" / f"{model}.json"
+        path.parent.mkdir(parents=True, exist_ok=True)
+        family = "image" if p["dataset"] == "glyphs" else "vector"
+        curvature = 0.1 + 0.01 * len(model) + 0.003 * p["train_seed"]
+        metrics = [{"metric": "curvature", "value": curvature, "stderr": 0.002, "n": 512, "n_steps": 128}]
+        fit = {"seconds": 80.0 if p["accelerator"] == "none" else 20.0, "steps": 10, "teacher_calls": 0}
+        keys = {k: p[k] for k in ("dataset", "baseline", "accelerator", "train_seed")}
+        document = keys | {"family": family, "model": model, "status": "ok", "reason": "", "metrics": metrics}
+        path.write_text(json.dumps(document | {"fit": fit | {"parameters": 9}, "provenance": PROVENANCE}))
+
+
+def _tensors(results, plan):
+    rng = np.random.default_rng(0)
+    angle = rng.uniform(0, 2 * np.pi, 200)
+    rings = (np.stack([np.cos(angle), np.sin(angle)], 1) + rng.normal(size=(200, 2)) * 0.05).astype("float32")
+    glyphs = np.sin(np.arange(64).reshape(1, 1, 8, 8) * rng.uniform(0.1, 1, (200, 1, 1, 1))).astype("float32")
+    clean = {"rings": rings, "glyphs": glyphs}
+    (results / "data").mkdir(parents=True, exist_ok=True)
+    for name, x in clean.items():
+        save_file({"x": x}, results / "data" / f"{name}.safetensors")
+    written: dict[Path, dict] = {}
+    for p in plan:
+        x = clean[p["dataset"]]
+        noisy = (x + rng.normal(size=x.shape) * 0.5 / (1 + p["nfe"])).astype("float32")
+        if p["dataset"] == "glyphs":
+            noisy = np.clip(127.5 * noisy + 128, 0, 255).astype("uint8")
+        written.setdefault(records.entrant_file(results, "samples", p, ".safetensors"), {})[f"nfe{p['nfe']}"] = noisy
+        if p["kind"] == "control":
+            continue
+        model = records.model_name(p["baseline"], p["accelerator"])
+        path = results / "reference" / p["dataset"] / f"seed{p['train_seed']}" / f"{model}.safetensors"
+        times = np.linspace(1, 0, 9, dtype="float32")
+        shape = (9,) + (1,) * (x.ndim)
+        start = rng.normal(size=x[:16].shape)
+        paths = (times.reshape(shape) * start + (1 - times.reshape(shape)) * x[:16]).astype("float32")
+        written.setdefault(path, {"trajectory": paths, "trajectory_times": times, "solution": x[:16].copy()})
+    for path, tensors in written.items():
+        if "glyphs/seed1/arc+fold/heun" in path.as_posix():
+            continue
+        path.parent.mkdir(parents=True, exist_ok=True)
+        save_file(tensors, path)
+
+
+def collected(results: Path) -> pd.DataFrame:
+    return records.collect(results, json.loads((results / "plan.json").read_text()))
+
+
+@pytest.fixture(scope="module")
+def results(tmp_path_factory):
+    return make_results(tmp_path_factory.mktemp("study"))
+
+
+@pytest.fixture(scope="module")
+def tidy(results):
+    return collected(results)
+
+
+@pytest.fixture(scope="module")
+def board(tidy):
+    return leaderboard.leaderboard(tidy)
+
+
+def one(board, dataset, entrant, nfe):
+    rows = board[(board["dataset"] == dataset) & (board["entrant"] == entrant) & (board["nfe"] == nfe)]
+    assert len(rows) == 1
+    return rows.iloc[0]
+
+
+def values(*triples):
+    return pd.DataFrame(triples, columns=["train_seed", "block", "value"])
+
+
+def test_t_interval_is_scipys():
+    units = np.array([3.0, 4.5, 1.25, 9.0])
+    expected = stats.t.interval(0.95, 3, loc=units.mean(), scale=stats.sem(units))
+    assert t_interval(units) == pytest.approx(expected, rel=1e-12)
+
+
+def test_interval_is_over_training_seeds_as_soon_as_there_are_two():
+    one_seed = values((0, 0, 1.0), (0, 1, 2.0), (0, 2, 6.0))
+    summary = summarise(one_seed)
+    expected = stats.t.interval(0.95, 2, loc=3, scale=stats.sem([1, 2, 6]))
+    assert (summary.interval_over, summary.count, summary.mean) == ("blocks", 3, 3.0)
+    assert (summary.low, summary.high) == pytest.approx(expected)
+    two = summarise(pd.concat([one_seed, values((1, 0, 5.0), (1, 1, 5.0))]))
+    expected = stats.t.interval(0.95, 1, loc=4, scale=stats.sem([3, 5]))
+    assert (two.interval_over, two.count, two.seeds, two.mean) == ("train_seeds", 5, 2, 4.0)
+    assert (two.low, two.high) == pytest.approx(expected)
+    single = summarise(values((0, -1, 2.0)))
+    assert (single.interval_over, single.mean) == ("none", 2.0)
+    assert math.isnan(single.low)
+
+
+def test_pairing_removes_what_entrants_share():
+    shared = [10.0, 200.0, 3000.0]
+    a = values(*[(0, b, s + 1 + 0.1 * b) for b, s in enumerate(shared)])
+    b = values(*[(0, b, s) for b, s in enumerate(shared)], (0, 3, 7.0))
+    gap = paired_difference(a, b)
+    expected = stats.t.interval(0.95, 2, loc=1.1, scale=stats.sem([1, 1.1, 1.2]))
+    assert gap.count == 3
+    assert (gap.low, gap.high) == pytest.approx(expected)
+    assert paired_difference(a, values((5, 0, 1.0))).count == 0
+
+
+def test_every_planned_point_has_a_record_and_a_leaderboard_row(results, tidy, board):
+    keys = ["dataset", "entrant", "train_seed", "nfe"]
+    plan = pd.DataFrame(json.loads((results / "plan.json").read_text()))
+    points = tidy[tidy["kind"] != "reference"]
+    assert set(map(tuple, points[keys].to_numpy())) == set(map(tuple, plan[keys].to_numpy()))
+    rows = board[["dataset", "entrant", "nfe"]]
+    assert not rows.duplicated().any()
+    assert set(map(tuple, rows.to_numpy())) == set(map(tuple, plan[["dataset", "entrant", "nfe"]].to_numpy()))
+
+
+def test_missing_file_and_point_are_failed_rows(results, tidy, board, tmp_path):
+    rows = tidy[(tidy["entrant"] == "arc+fold/heun") & (tidy["dataset"] == "glyphs") & (tidy["train_seed"] == 1)]
+    assert list(rows[rows["kind"] == "entrant"]["status"]) == ["failed"] * len(NFES)
+    assert set(rows["reason"]) == {"no score file"}
+    row = one(board, "glyphs", "arc+fold/heun", 5)
+    assert (row["status"], row["reason"], row["n_train_seeds"]) == ("failed", "train seed 1: no score file", 1)
+    assert row["label"] == "ARC + fold, heun"
+    assert pd.isna(row["rank"])
+    empty = collected_without_scores(results, tmp_path)
+    assert set(empty[empty["kind"] != "reference"]["status"]) == {"failed"}
+    assert set(leaderboard.leaderboard(empty)["status"]) == {"failed"}
+
+
+def collected_without_scores(results, tmp_path):
+    plan = json.loads((results / "plan.json").read_text())
+    return records.collect(tmp_path, plan)
+
+
+def test_unreadable_file_is_a_failed_row(tmp_path):
+    results = make_results(tmp_path, seeds=(0,), baselines=("arc",))
+    (results / "scores/rings/seed0/arc/heun.json").write_text('{"points": [')
+    row = one(leaderboard.leaderboard(collected(results)), "rings", "arc/heun", 1)
+    assert row["status"] == "failed"
+    assert "unreadable heun.json" in row["reason"]
+    assert row["metric"] == "w2"
+
+
+def test_non_finite_value_is_diverged(tidy, board):
+    point = tidy[(tidy["entrant"] == "line/heun") & (tidy["dataset"] == "rings") & (tidy["nfe"] == 2)]
+    bad = point[point["train_seed"] == 1]
+    assert list(bad["status"]) == ["diverged"]
+    assert "w2 is not finite (nan) in block 2" in bad["reason"].iloc[0]
+    assert set(point[point["train_seed"] == 0]["status"]) == {"ok"}
+    assert one(board, "rings", "line/heun", 2)["status"] == "diverged"
+    assert np.isfinite(tidy[tidy["status"] == "ok"]["value"]).all()
+    assert tidy[tidy["status"] != "ok"]["value"].isna().all()
+
+
+def test_skipped_and_timeout_keep_their_status(board):
+    assert one(board, "rings", "line+fold/heun", 1)["status"] == "skipped"
+    row = one(board, "glyphs", "arc+bend/euler", 1)
+    assert (row["status"], row["reason"]) == ("timeout", "train seed 0: no answer after <60> s")
+
+
+def test_mean_interval_rank_and_costs(tidy, board):
+    row = one(board, "glyphs", "line+fold/heun", 5)
+    point = {"kind": "entrant", "solver": "heun", "accelerator": "fold", "baseline": "line", "nfe": 5}
+    point["entrant"] = "line+fold/heun"
+    seeds = [np.mean([quality(point | {"train_seed": s}, b) for b in range(3)]) for s in (0, 1)]
+    low, high = stats.t.interval(0.95, 1, loc=np.mean(seeds), scale=stats.sem(seeds))
+    assert [row["mean"], row["sd"]] == pytest.approx([np.mean(seeds), np.std(seeds, ddof=1)])
+    assert [row["low"], row["high"]] == pytest.approx([low, high])
+    assert (row["n_values"], row["interval_over"], row["n_train_seeds"], row["metric"]) == (
+        6,
+        "train_seeds",
+        2,
+        "fd_glyphs",
+    )
+    assert row["ode_rmse_mean"] == pytest.approx(0.1 / 6)
+    assert (row["fit_seconds"], row["nfe_measured"]) == (100.0, 5.0)
+    assert one(board, "glyphs", "line/heun", 5)["fit_seconds"] == 80.0
+    assert row["curvature"] == pytest.approx(0.1 + 0.01 * 9 + 0.0015)
+    for _, group in board[(board["status"] == "ok") & (board["kind"] == "entrant")].groupby(["dataset", "nfe"]):
+        assert list(group["rank"]) == list(group["mean"].rank(method="min"))
+        assert (group["decided"] == "best").sum() == 1
+    assert board[board["kind"] == "control"]["rank"].isna().all()
+
+
+def test_decided_is_the_paired_interval(tmp_path):
+    results = make_results(tmp_path, seeds=(0,), baselines=("arc",))
+    board = leaderboard.leaderboard(collected(results))
+    entrants = board[(board["kind"] == "entrant") & (board["status"] == "ok")]
+    for (_, nfe), group in entrants.groupby(["dataset", "nfe"]):
+        best = group.iloc[0]
+        for _, row in group.iloc[1:].iterrows():
+            a, b = ([quality(dict(r) | {"train_seed": 0, "nfe": int(nfe)}, k) for k in range(3)] for r in (row, best))
+            gap = stats.ttest_1samp(np.subtract(a, b), 0).pvalue
+            assert row["decided"] == ("yes" if gap < 0.05 else "no")
+
+
+def test_exact_ties_share_a_rank(tmp_path):
+    results = make_results(tmp_path, seeds=(0,), baselines=("arc",))
+    source = json.loads((results / "scores/rings/seed0/arc+fold/euler.json").read_text())
+    (results / "scores/rings/seed0/arc+fold/heun.json").write_text(json.dumps(source | {"solver": "heun"}))
+    (results / "scores/rings/seed0/arc+bend/euler.json").unlink()
+    board = leaderboard.leaderboard(collected(results))
+    pair = [one(board, "rings", f"arc+fold/{solver}", 5) for solver in ("euler", "heun")]
+    assert [row["rank"] for row in pair] == [1, 1]
+    assert [row["decided"] for row in pair] == ["best", "no"]
+
+
+def test_csv_is_byte_stable(results, tidy, tmp_path):
+    first = {p.name: p.read_bytes() for p in leaderboard.write(tidy, tmp_path / "a")}
+    shuffled = tidy.sample(frac=1, random_state=3)
+    assert {p.name: p.read_bytes() for p in leaderboard.write(shuffled, tmp_path / "b")} == first
+    plan = json.loads((results / "plan.json").read_text())[::-1]
+    again = records.collect(results, plan)
+    pd.testing.assert_frame_equal(again, tidy)
+    assert leaderboard.csv_text(leaderboard.leaderboard(again)).encode() == first["leaderboard.csv"]
+
+
+def test_parquet_round_trip(results, tidy, tmp_path):
+    records.write(tidy, tmp_path)
+    pd.testing.assert_frame_equal(records.load(tmp_path), tidy)
+    assert {"provenance_commit", "provenance_dirty"} <= set(tidy.columns)
+    assert set(tidy["provenance_dirty"]) == {"true", ""}
+
+
+def test_markdown_names_failures(board):
+    text = leaderboard.markdown(board)
+    assert "glyphs, arc+fold/heun, NFE 1: failed (train seed 1: no score file)" in text
+    assert "| line+fold/heun | " in text
+    widths = {line.count("|") for line in text.splitlines() if line.startswith("|")}
+    assert widths == {6}
+
+
+def test_points_outside_the_plan_are_left_out(results):
+    plan = [p for p in json.loads((results / "plan.json").read_text()) if p["solver"] != "heun"]
+    assert "heun" not in set(records.collect(results, plan)["solver"])
+
+
+def test_human_numbers():
+    assert [leaderboard.human(v) for v in (1723.4, 12.345, 0.01234, 0, 2.5e-7)] == [
+        "1,723",
+        "12.3",
+        "0.0123",
+        "0",
+        "2.50e-07",
+    ]
+    assert leaderboard.human(math.nan) == ""
