@@ -23,7 +23,7 @@ test: $(STAMP)  ## unit, contract and workflow tests
 	python -m pytest -n 2 --dist worksteal tests
 
 lint: $(STAMP)  ## style of the Python code and of the Snakefile
-	ruff check . && ruff format --check . && snakefmt --check Snakefile && snakemake --lint
+	ruff check . && ruff format --check . && snakefmt --check Snakefile evaluation/summaries.smk && snakemake --lint
 
 lock:  ## pin the newest versions that requirements.in allows (needs uv)
 	{ sed -n 1p requirements.lock; uv pip compile --universal --python-version 3.11 --no-emit-index-url --no-header --no-annotate requirements.in; } > requirements.lock.new

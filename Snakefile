@@ -17,7 +17,8 @@ from snakemake.exceptions import WorkflowError
 from fewstep.dag import make_dag
 from fewstep.files import write_json
 
-if "study" not in config:
+# A study file is complete; the default one is not mixed into it.
+if not {"study", "datasets"} & set(config):
 
     configfile: f"{workflow.basedir}/config.yaml"
 

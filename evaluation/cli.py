@@ -82,8 +82,12 @@ def verdict(plan: Plan, layout: Layout) -> None:
     for row in failed.itertuples():
         click.echo(f"{row.status}: {row.dataset} {row.entrant} NFE {row.nfe}: {row.reason}", err=True)
     if len(failed):
-        click.echo(f"{len(failed)} of {len(table)} points failed; all others are in {layout.root}/leaderboard.csv. ", err=True)
-        click.echo("After a fix in a method's folder the next run tries it again; otherwise: python -m fewstep retry", err=True)
+        click.echo(
+            f"{len(failed)} of {len(table)} points failed; all others are in {layout.root}/leaderboard.csv. ", err=True
+        )
+        click.echo(
+            "After a fix in a method's folder the next run tries it again; otherwise: python -m fewstep retry", err=True
+        )
         sys.exit(int(plan.study.strict))
     click.echo(f"all {len(table)} points are ok; open {layout.root}/index.html")
 

@@ -7,7 +7,7 @@ from typing import Any
 import pandas as pd
 
 from evaluation import records as recs
-from evaluation.statistics import Summary, paired_difference, summarise
+from evaluation.statistics import Blocks, Summary, paired_difference, summarise
 from fewstep.files import write_text
 
 KEYS = ["dataset", "nfe", "entrant"]
@@ -16,6 +16,7 @@ COLUMNS = [
     *("nfe", "nfe_measured", "status", "reason"),
     *("metric", "mean", "sd", "low", "high", "n_values", "interval_over", "rank", "decided"),
 ]
+MEASURED = ("nfe_measured", "gflop_per_sample", "seconds_per_sample")  # of a point, the mean over its training seeds
 COSTS = ["curvature", "gflop_per_sample", "seconds_per_sample", "fit_seconds", "n_train_seeds"]
 DIGITS = 6  # significant, in the CSV and for ranks: two entrants that differ by rounding are tied
 
@@ -28,14 +29,19 @@ def leaderboard(records: pd.DataFrame) -> pd.DataFrame:
     ok, if any, and no rank. `decided` says whether the paired interval of the difference to the best entrant of that
     dataset and NFE excludes 0.
     """
-    rows, values = [], {}
+    rows = []
     points = records[records["kind"] != "reference"].sort_values(recs.ORDER, kind="stable", na_position="first")
     models = _models(records)
     metrics = sorted(set(points["metric"]) - {""})
-    for (dataset, nfe, entrant), group in points.groupby(KEYS, sort=True):
-        row = _row(group, metrics) | models.get((dataset, group["model"].iloc[0]), {})
-        values[dataset, nfe, entrant] = group[group["metric"] == row["metric"]]
-        rows.append(row)
+    # Rows by position and values in dictionaries: a frame for each of some thousand points takes a minute.
+    values = _values(points)
+    names = ["status", "reason", "train_seed", "primary", "model", *COLUMNS[:8], *MEASURED]
+    by_point: dict[tuple, list[dict[str, Any]]] = {}
+    for record in points[[*dict.fromkeys(names)]].drop_duplicates().to_dict("records"):
+        by_point.setdefault(tuple(record[k] for k in KEYS), []).append(record)
+    for key in sorted(by_point):
+        dataset, model = key[0], by_point[key][0]["model"]
+        rows.append(_row(by_point[key], values.get(key, {})) | models.get((dataset, model), {}))
     # A metric that is some dataset's primary has columns of its own only where it is not.
     others = [m for m in metrics if any(f"{m}_mean" in row for row in rows)]
     names = [*COLUMNS, *(f"{m}_{part}" for m in others for part in ("mean", "sd")), *COSTS]
@@ -117,22 +123,31 @@ def _cell(row: Any) -> str:
     return f"**{text}**" if pd.notna(row.rank) and row.rank == 1 else text
 
 
-def _row(group: pd.DataFrame, metrics: list[str]) -> dict[str, Any]:
-    first = group.iloc[0]
+def _values(points: pd.DataFrame) -> dict[tuple, dict[str, Blocks]]:
+    """Values by (dataset, nfe, entrant), then by metric, then by (train_seed, block)."""
+    values: dict[tuple, dict[str, Blocks]] = {}
+    scored = points[points["metric"] != ""]
+    columns = [scored[c].tolist() for c in (*KEYS, "metric", "train_seed", "block", "value")]
+    for dataset, nfe, entrant, metric, seed, block, value in zip(*columns, strict=True):
+        values.setdefault((dataset, nfe, entrant), {}).setdefault(metric, {})[seed, block] = value
+    return values
+
+
+def _row(group: list[dict[str, Any]], values: dict[str, Blocks]) -> dict[str, Any]:
+    """The row of a point, from one record a training seed and its values by metric."""
+    first = group[0]
     row = {k: first[k] for k in ("dataset", "entrant", "label", "kind", "baseline", "accelerator", "solver", "nfe")}
     row |= {"label": first["label"] or first["entrant"], "metric": first["primary"]}
     row |= dict(zip(("status", "reason"), _status(group), strict=True))
-    for metric in metrics:
-        summary = summarise(group[group["metric"] == metric])
-        if metric == first["primary"]:
-            row |= _primary(summary)
-        elif summary.count:
+    for metric, blocks in values.items():
+        summary = summarise(blocks)
+        if metric != first["primary"]:
             row |= {f"{metric}_mean": summary.mean, f"{metric}_sd": summary.sd}
-    row.setdefault("n_values", 0)
-    row.setdefault("interval_over", "none")
-    by_seed = group.drop_duplicates("train_seed")  # costs repeat on every row of a point
-    row |= {k: by_seed[k].mean() for k in ("nfe_measured", "gflop_per_sample", "seconds_per_sample")}
-    row["n_train_seeds"] = group.loc[group["status"] == "ok", "train_seed"].nunique()
+    row |= _primary(summarise(values.get(first["primary"], {})))
+    for cost in MEASURED:
+        known = [record[cost] for record in group if math.isfinite(record[cost])]
+        row[cost] = sum(known) / len(known) if known else math.nan
+    row["n_train_seeds"] = sum(record["status"] == "ok" for record in group)
     return row
 
 
@@ -141,13 +156,13 @@ def _primary(summary: Summary) -> dict[str, Any]:
     return named | {"n_values": summary.count}
 
 
-def _status(group: pd.DataFrame) -> tuple[str, str]:
+def _status(group: list[dict[str, Any]]) -> tuple[str, str]:
     """The worst status over the seeds, and its reason, which names the seed if the others fare differently."""
-    status = recs.worst(list(group["status"]))
+    status = recs.worst([record["status"] for record in group])
     if status == "ok":
         return "ok", ""
-    bad = group[group["status"] == status].iloc[0]
-    alike = (group["status"] == status).all() and group["reason"].nunique() == 1
+    bad = next(record for record in group if record["status"] == status)
+    alike = all((record["status"], record["reason"]) == (status, bad["reason"]) for record in group)
     return status, bad["reason"] if alike else f"train seed {bad['train_seed']}: {bad['reason']}"
 
 
@@ -165,7 +180,7 @@ def _models(records: pd.DataFrame) -> dict[tuple[str, str], dict[str, float]]:
     return facts
 
 
-def _ranked(board: pd.DataFrame, values: dict[tuple[str, int, str], pd.DataFrame]) -> pd.DataFrame:
+def _ranked(board: pd.DataFrame, values: dict[tuple, dict[str, Blocks]]) -> pd.DataFrame:
     """Add rank (ties share the better one) and `decided` within each dataset and NFE; controls take no part."""
     board = board.assign(rank=pd.array([None] * len(board), dtype="Int64"), decided="")
     entered = board[(board["kind"] != "control") & (board["status"] == "ok")]
@@ -174,7 +189,8 @@ def _ranked(board: pd.DataFrame, values: dict[tuple[str, int, str], pd.DataFrame
         best = group.iloc[0]
         board.loc[group.index[0], "decided"] = "best"
         for index, row in group.iloc[1:].iterrows():
-            gap = paired_difference(values[dataset, nfe, row["entrant"]], values[dataset, nfe, best["entrant"]])
+            a, b = (values[dataset, nfe, name][row["metric"]] for name in (row["entrant"], best["entrant"]))
+            gap = paired_difference(a, b)
             if gap.interval_over != "none":
                 board.loc[index, "decided"] = "yes" if gap.low > 0 or gap.high < 0 else "no"
     return board

@@ -9,6 +9,7 @@ import pandas as pd
 from scipy import stats
 
 LEVEL = 0.95
+Blocks = dict[tuple[int, int], float]  # (train_seed, block) -> value
 
 
 @dataclass(frozen=True)
@@ -44,34 +45,42 @@ def t_interval(units: np.ndarray, level: float = LEVEL) -> tuple[float, float]:
     return mean - half, mean + half
 
 
-def blocks_of(values: pd.DataFrame) -> pd.DataFrame:
-    """The seed blocks of a metric (block >= 0); where there are none, the value over everything (block -1)."""
-    blocks = values[values["block"] >= 0]
-    return blocks if len(blocks) else values
+def blocks_of(values: pd.DataFrame | Blocks) -> Blocks:
+    """The seed blocks of a metric (block >= 0); where there are none, the values over everything (block -1).
+
+    A frame has the columns train_seed, block and value; keys come sorted, so that no sum depends on the order of rows.
+    """
+    if isinstance(values, pd.DataFrame):
+        keys = zip(values["train_seed"].astype(int), values["block"].astype(int), strict=True)
+        values = dict(zip(keys, values["value"].astype(float), strict=True))
+    kept = {key: value for key, value in values.items() if key[1] >= 0} or values
+    return dict(sorted(kept.items()))
 
 
-def summarise(values: pd.DataFrame) -> Summary:
-    """Summary of a frame with the columns train_seed, block and value.
+def summarise(values: pd.DataFrame | Blocks) -> Summary:
+    """Summary of the values of one metric.
 
     Blocks of one trained model share its training, so they tell nothing of another training: with at least two training
     seeds the units are the seeds' means, and only with one seed are they its blocks.
     """
-    values = blocks_of(values).sort_values(["train_seed", "block"], kind="stable")
-    if not len(values):
+    blocks = blocks_of(values)
+    if not blocks:
         return Summary()
-    by_seed = values.groupby("train_seed")["value"].mean().to_numpy(float)
-    units = by_seed if len(by_seed) >= 2 else values["value"].to_numpy(float)
-    over = "none" if len(units) < 2 else "train_seeds" if len(by_seed) >= 2 else "blocks"
+    by_seed: dict[int, list[float]] = {}
+    for (seed, _), value in blocks.items():
+        by_seed.setdefault(seed, []).append(value)
+    several = len(by_seed) >= 2
+    units = np.array([np.mean(of_seed) for of_seed in by_seed.values()] if several else list(blocks.values()))
+    over = "none" if len(units) < 2 else "train_seeds" if several else "blocks"
     sd = float(np.std(units, ddof=1)) if len(units) >= 2 else math.nan
     low, high = t_interval(units)
-    return Summary(float(np.mean(units)), sd, low, high, len(values), len(by_seed), over)
+    return Summary(float(np.mean(units)), sd, low, high, len(blocks), len(by_seed), over)
 
 
-def paired_difference(a: pd.DataFrame, b: pd.DataFrame) -> Summary:
+def paired_difference(a: pd.DataFrame | Blocks, b: pd.DataFrame | Blocks) -> Summary:
     """Summary of `a - b` over the (train_seed, block) pairs that both hold; `count` is the number of pairs."""
-    keys = ["train_seed", "block"]
-    both = blocks_of(a)[[*keys, "value"]].merge(blocks_of(b)[[*keys, "value"]], on=keys, suffixes=("_a", "_b"))
-    return summarise(both[keys].assign(value=both["value_a"] - both["value_b"]))
+    a, b = blocks_of(a), blocks_of(b)
+    return summarise({key: a[key] - b[key] for key in a if key in b})
 
 
 def summarise_measurement(values: pd.DataFrame) -> Summary:

@@ -100,6 +100,7 @@ rule verdict:
     resources:
         mem_mb=1000,
     params:
+        strict=JOBS.plan.study.strict,
         study=STUDY,
     shell:
         "python -m fewstep verdict {params.study} 2>&1 | tee {log} {output}"

@@ -6,6 +6,8 @@ compares across EDM, RF, SI and VP.
 
 from __future__ import annotations
 
+from itertools import pairwise
+
 import torch
 from torch import Tensor
 
@@ -37,7 +39,7 @@ def euler_path(field: Field, latents: Tensor, n: int) -> tuple[Tensor, Tensor, T
     z, u_max = start(field, latents)
     nodes = u_max * (1 - torch.arange(n + 1, dtype=torch.float64) / n)
     path, slopes = [z], []
-    for now, after in zip(nodes[:-1], nodes[1:], strict=True):
+    for now, after in pairwise(nodes):
         slopes.append(straight_velocity(field, z, now))
         z = z + like(after - now, z) * slopes[-1]
         path.append(z)
@@ -48,7 +50,8 @@ def converged(field: Field, latents: Tensor, n: int = 48) -> Tensor:
     """The ODE's solution x_0 [B, ...] from these latents: torchdiffeq's fourth-order rule, n Karras steps, in float64.
 
     Fixed steps on purpose: an adaptive rule chases the rounding noise of a float32 network near the data and stalls.
-    The grid is EDM's, sigma / alpha from 80 to 0.002, on every path; it ends with a call at 0.002, from where the last step to 0 returns the denoised image.
+    The grid is EDM's, sigma / alpha from 80 to 0.002, on every path; it ends with a call at 0.002, from where the last
+    step to 0 returns the denoised image.
     """
     from torchdiffeq import odeint
 

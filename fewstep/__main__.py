@@ -2,6 +2,8 @@
 
 import sys
 
+import click
+
 from evaluation.cli import COMMANDS
 from fewstep.cli import main
 from fewstep.errors import UserError
@@ -10,16 +12,27 @@ for command in COMMANDS:
     main.add_command(command)
 
 
-def run() -> None:
+def run(arguments: list[str] | None = None) -> None:
     """Bad input is one line and exit code 2, never a traceback."""
     try:
-        main(prog_name="python -m fewstep")
+        code = main(arguments, prog_name="python -m fewstep", standalone_mode=False)
+    except click.exceptions.NoArgsIsHelpError as help:
+        help.show()
+        sys.exit(2)
+    except click.ClickException as error:
+        _refuse(error.format_message())
+    except click.Abort:
+        sys.exit(130)
     except UserError as error:
-        print(f"error: {error}", file=sys.stderr)
-        sys.exit(2)
+        _refuse(str(error))
     except OSError as error:
-        print(f"error: {error.filename or ''}: {error.strerror or error}", file=sys.stderr)
-        sys.exit(2)
+        _refuse(f"{error.filename or ''}: {error.strerror or error}")
+    sys.exit(code if isinstance(code, int) else 0)
+
+
+def _refuse(message: str) -> None:
+    print("error: " + " ".join(message.split()), file=sys.stderr)
+    sys.exit(2)
 
 
 if __name__ == "__main__":

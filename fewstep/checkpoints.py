@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import hashlib
-import json
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -15,7 +14,7 @@ from torch import Tensor
 
 from fewstep.errors import OK, CheckpointError
 from fewstep.files import atomic
-from fewstep.headers import FORMAT
+from fewstep.headers import header_of, metadata_of
 from fewstep.model import Model, build_model
 
 
@@ -42,10 +41,9 @@ def checksum(tensors: dict[str, Tensor]) -> str:
 def save_tensors(path: str | Path, tensors: dict[str, Tensor], header: dict[str, Any]) -> None:
     """Write tensors and a JSON header atomically, with a checksum of the tensors."""
     tensors = {name: tensor.detach().cpu().contiguous() for name, tensor in tensors.items()}
-    metadata = {"format": FORMAT, "sha256": checksum(tensors), "header": json.dumps(header, sort_keys=True)}
     with atomic(path) as temporary:
         try:
-            save_file(tensors, temporary, metadata=metadata)
+            save_file(tensors, temporary, metadata=metadata_of(header, checksum(tensors)))
         except SafetensorError as error:
             raise OSError(str(error)) from None
 
@@ -64,11 +62,10 @@ def load_tensors(path: str | Path) -> tuple[dict[str, Tensor], dict[str, Any]]:
             tensors = {name: handle.get_tensor(name) for name in handle.keys()}  # noqa: SIM118
     except (SafetensorError, OSError, ValueError) as error:
         raise CheckpointError(f"{path} is truncated or corrupt ({error}); delete it and run again") from None
-    if metadata.get("format") != FORMAT:
-        raise CheckpointError(f"{path} is not a {FORMAT} file; delete it and run again")
+    header = header_of(metadata, path)
     if checksum(tensors) != metadata.get("sha256"):
         raise CheckpointError(f"{path} fails its checksum; delete it and run again")
-    return tensors, json.loads(metadata["header"])
+    return tensors, header
 
 
 def save_state(path: str | Path, state: State, header: dict[str, Any]) -> None:

@@ -14,7 +14,7 @@ from fewstep.config import load_study
 from fewstep.errors import UserError
 from fewstep.facts import DATASETS
 from fewstep.layout import CONTROL, Layout
-from fewstep.plan import NONE, Fitted, Plan
+from fewstep.plan import NONE, OWN, Fitted, Plan
 from fewstep.suggest import unknown
 
 
@@ -43,7 +43,9 @@ def study_options(command: Callable) -> Callable:
     return wrapped
 
 
-threads_option = click.option("--threads", default=1, show_default=True, type=click.IntRange(min=1), help="CPU threads.")
+threads_option = click.option(
+    "--threads", default=1, show_default=True, type=click.IntRange(min=1), help="CPU threads."
+)
 dataset_option = click.option("--dataset", required=True, help="A dataset of the study.")
 seed_option = click.option("--seed", default=0, show_default=True, help="Training seed.")
 
@@ -105,19 +107,21 @@ def fit(plan: Plan, layout: Layout, dataset: str, seed: int, threads: int, basel
 @threads_option
 @click.option("--model", required=True, help="baseline, baseline+accelerator, or `control`.")
 @click.option("--solver", required=True, help="The solver (or the control's name).")
-@click.option("--nfe", multiple=True, type=int, help="Only these NFE; may be given several times [default: the study's].")
+@click.option(
+    "--nfe", multiple=True, type=int, help="Only these NFE; may be given several times [default: the study's]."
+)
 def sample(plan: Plan, layout: Layout, dataset: str, seed: int, threads: int, model: str, solver: str, nfe) -> None:
     """Sample a model with a solver at each NFE of the study."""
     if model != CONTROL:
-        method = registry.get(solver, "solver") if solver != "own" else None
-        for wanted in nfe:
-            if method and not method.nfe.allows(wanted):
-                raise UserError(f"{solver} makes NFE {method.nfe.describe()}; not {wanted}")
         fitted = Fitted.named(dataset, seed, model)
+        method = registry.get(fitted.accelerator, "accelerator") if solver == OWN else registry.get(solver, "solver")
+        for wanted in nfe:
+            if method.nfe and not method.nfe.allows(wanted):
+                raise UserError(f"{method.id} makes NFE {method.nfe.describe()}; not {wanted}")
         planned(plan, dataset, seed, fitted.baseline, fitted.accelerator)
     entrant = plan.entrant(dataset, seed, model, solver)
     if nfe:
-        section = plan.section(dataset).model_copy(update={"nfe": sorted(nfe)})
+        section = plan.section(dataset).model_copy(update={"nfe": sorted(set(nfe))})
         plan = Plan(plan.study.model_copy(update={"datasets": {**plan.study.datasets, dataset: section}}))
         entrant = plan.entrant(dataset, seed, model, solver)
     jobs.sample(plan, layout, entrant, threads)
@@ -144,12 +148,18 @@ def methods() -> None:
     for kind in ("baseline", "solver", "accelerator", "control"):
         click.echo(f"{kind}s")
         for id, method in registry.of_kind(kind).items():
-            click.echo(f"  {id:16s} {method.label}: {method.card.summary}" if not method.preset else f"  {id:16s} {method.label}")
+            click.echo(
+                f"  {id:16s} {method.label}: {method.card.summary}"
+                if not method.preset
+                else f"  {id:16s} {method.label}"
+            )
 
 
 @main.command("new-method")
 @click.argument("name")
-@click.option("--kind", type=click.Choice(["solver", "baseline", "accelerator", "control"]), default="solver", show_default=True)
+@click.option(
+    "--kind", type=click.Choice(["solver", "baseline", "accelerator", "control"]), default="solver", show_default=True
+)
 def new_method(name: str, kind: str) -> None:
     """Write methods/KINDs/NAME with a method.yaml, method.py and README.md that pass `check`."""
     from fewstep.scaffold import write
@@ -167,7 +177,9 @@ def check(name: str) -> None:
         raise UserError(unknown("method", name, known))
     import pytest
 
-    raise SystemExit(pytest.main([str(registry.ROOT / "tests" / "contract"), "--method", name, "-v", "-p", "no:cacheprovider"]))
+    tests = registry.ROOT / "tests"
+    files = [tests / "contract", *([tests / "methods" / "test_order.py"] if known[name].kind == "solver" else [])]
+    raise SystemExit(pytest.main([*map(str, files), "--method", name, "-vv", "-p", "no:cacheprovider"]))
 
 
 @main.command()

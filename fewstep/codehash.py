@@ -1,19 +1,26 @@
 """Hash of the code that a result depends on: comments, docstrings and formatting don't count.
 
-A stage depends on its own module and on the project modules that it imports, directly or not; a method on its folder.
-So editing one method reruns that method's jobs alone, and editing a figure retrains nothing.
+A stage depends on its own module and on the project modules that it imports, directly or not, with the data files that
+lie beside them; a method on its folder and on what that imports. So editing one method reruns that method's jobs alone,
+editing the training loop retrains, and editing a figure does not.
 """
 
 from __future__ import annotations
 
 import ast
 import hashlib
+import json
+from collections.abc import Iterable
 from functools import cache
 from pathlib import Path
+
+import yaml
 
 from fewstep.registry import ROOT, Method
 
 PACKAGES = ("fewstep", "evaluation")
+NOT_DATA = (".py", ".pyc", ".md", ".rst", ".smk")
+PROSE = ("summary", "paper")  # keys of method.yaml that no result depends on
 
 
 def _strip_docstrings(tree: ast.AST) -> ast.AST:
@@ -21,7 +28,11 @@ def _strip_docstrings(tree: ast.AST) -> ast.AST:
         body = getattr(node, "body", None)
         if isinstance(node, ast.Module | ast.ClassDef | ast.FunctionDef | ast.AsyncFunctionDef) and body:
             first = body[0]
-            if isinstance(first, ast.Expr) and isinstance(first.value, ast.Constant) and isinstance(first.value.value, str):
+            if (
+                isinstance(first, ast.Expr)
+                and isinstance(first.value, ast.Constant)
+                and isinstance(first.value.value, str)
+            ):
                 node.body = body[1:] or [ast.Pass()]
     return tree
 
@@ -33,8 +44,14 @@ def _parse(file: Path) -> ast.AST:
 
 @cache
 def file_hash(file: Path) -> str:
-    """Hash of one file; Python by its syntax tree, anything else but prose by its bytes."""
-    data = ast.dump(_parse(file)).encode() if file.suffix == ".py" else file.read_bytes()
+    """Hash of one file; Python by its syntax tree, method.yaml by its content, anything else by its bytes."""
+    if file.suffix == ".py":
+        data = ast.dump(_parse(file)).encode()
+    elif file.name == "method.yaml":
+        card = yaml.safe_load(file.read_text())
+        data = json.dumps({key: value for key, value in card.items() if key not in PROSE}, default=str).encode()
+    else:
+        data = file.read_bytes()
     return hashlib.sha256(data).hexdigest()
 
 
@@ -44,40 +61,56 @@ def _module_file(name: str) -> Path | None:
 
 
 def _imports(file: Path) -> set[str]:
+    """Names of modules (and of what is taken from them); a package also names its own, to import them when needed."""
     names: set[str] = set()
+    package = ".".join(file.relative_to(ROOT).parts[:-1]) if file.is_relative_to(ROOT) else ""
     for node in ast.walk(_parse(file)):
         if isinstance(node, ast.Import):
             names |= {alias.name for alias in node.names}
         elif isinstance(node, ast.ImportFrom) and node.module:
             names |= {node.module} | {f"{node.module}.{alias.name}" for alias in node.names}
+        elif isinstance(node, ast.Constant) and isinstance(node.value, str):
+            names |= {node.value} if node.value.rpartition(".")[0] == package else set()
     return {name for name in names if name.split(".")[0] in PACKAGES}
 
 
 @cache
 def closure(module: str) -> tuple[Path, ...]:
-    """The project files that `module` imports, itself among them."""
+    """The project files that `module` imports, itself and the packages above it among them."""
     files: set[Path] = set()
     todo = [module]
     while todo:
-        file = _module_file(todo.pop())
+        name = todo.pop()
+        file = _module_file(name)
         if file is not None and file not in files:
             files.add(file)
-            todo += sorted(_imports(file))
+            todo += sorted(_imports(file)) + [name.rpartition(".")[0]] * ("." in name)
     return tuple(sorted(files))
+
+
+def _with_data(files: Iterable[Path]) -> list[Path]:
+    """The files with the data beside them: weights, templates, published numbers."""
+    files = set(files)
+    beside = (file for folder in {file.parent for file in files} for file in folder.iterdir() if file.is_file())
+    return sorted(files | {file for file in beside if file.suffix not in NOT_DATA and not file.name.startswith(".")})
+
+
+def _hash(files: Iterable[Path], base: Path) -> str:
+    return hashlib.sha256("".join(f"{file.relative_to(base)}{file_hash(file)}" for file in files).encode()).hexdigest()
 
 
 @cache
 def method_hash(folder: Path) -> str:
-    """Hash of a method's folder; its README is prose and does not count, nor what only names or describes it."""
+    """Hash of a method's folder and of the shared code that it imports; its README is prose and does not count."""
     files = sorted(file for file in folder.rglob("*") if file.is_file() and file.suffix in (".py", ".yaml"))
-    return hashlib.sha256("".join(f"{file.relative_to(folder)}{file_hash(file)}" for file in files).encode()).hexdigest()
+    shared = {part for file in files if file.suffix == ".py" for name in _imports(file) for part in closure(name)}
+    return hashlib.sha256((_hash(files, folder) + _hash(sorted(shared), ROOT)).encode()).hexdigest()
 
 
 @cache
 def stage_hash(module: str) -> str:
     """Hash of a stage's module with all that it imports."""
-    files = closure(module)
-    return hashlib.sha256("".join(f"{file.relative_to(ROOT)}{file_hash(file)}" for file in files).encode()).hexdigest()
+    return _hash(_with_data(closure(module)), ROOT)
 
 
 def code_hash(module: str, *methods: Method | None) -> str:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Any, Literal
+from typing import Annotated, Any, Literal
 
 import yaml
 from pydantic import Field, PositiveInt, field_validator
@@ -29,6 +29,32 @@ class Training(Strict):
     checkpoint_seconds: float = Field(20.0, gt=0)
 
 
+class MLP(Strict):
+    """Options of `fewstep.nets.mlp.MLP`."""
+
+    kind: Literal["mlp"] = "mlp"
+    width: PositiveInt = 128
+    depth: PositiveInt = 3
+    embedding: Literal["positional", "fourier"] = "positional"
+    embedding_channels: PositiveInt = 32
+
+
+class UNet(Strict):
+    """Options of `fewstep.nets.unet.UNet`."""
+
+    kind: Literal["unet"]
+    channels: PositiveInt = 16
+    multipliers: list[PositiveInt] = [1, 2]
+    blocks: PositiveInt = 1
+    attention: list[PositiveInt] = []  # resolutions with self-attention
+    middle_attention: bool = False
+    heads: PositiveInt = 1
+    embedding: Literal["positional", "fourier"] = "positional"
+    embedding_multiplier: PositiveInt = 4
+    adaptive: bool = True  # scale and shift (ADM); false adds the embedding (DDPM++)
+    dropout: float = Field(0.0, ge=0, lt=1)
+
+
 class Limits(Strict):
     """Wall-clock limits that the harness enforces."""
 
@@ -50,7 +76,7 @@ class DatasetStudy(Strict):
     batch: PositiveInt = 500
     probes: PositiveInt = 256  # latents with a converged ODE solution, for ode_rmse, curvature and trajectories
     curvature_steps: PositiveInt = 128
-    net: dict[str, Any] = {"kind": "mlp"}
+    net: Annotated[MLP | UNet, Field(discriminator="kind")] = MLP()
     train: Training = Training()
     fit: Training = Training()
     methods: dict[str, dict[str, Any]] = {}  # parameters of a method that differ from its method.yaml
@@ -87,8 +113,17 @@ class Study(Strict):
 
 def _merge(base: dict[str, Any], over: dict[str, Any]) -> dict[str, Any]:
     """`over` on top of `base`, nested dictionaries merged key by key."""
-    both = {key: _merge(base[key], over[key]) for key in base if isinstance(base[key], dict) and isinstance(over.get(key), dict)}
+    both = {
+        key: _merge(base[key], over[key])
+        for key in base
+        if isinstance(base[key], dict) and isinstance(over.get(key), dict)
+    }
     return {**base, **over, **both}
+
+
+def _net_kind(section: dict[str, Any]) -> Any:
+    net = section.get("net")
+    return net.get("kind") if isinstance(net, dict) else None
 
 
 def make_study(content: dict[str, Any]) -> Study:
@@ -100,10 +135,12 @@ def make_study(content: dict[str, Any]) -> Study:
             raise UserError(f"config: datasets: {unknown('dataset', name, DATASETS)}")
         merged = _merge(file.defaults, section or {})
         # A network is replaced, not merged: the options of one kind mean nothing to another.
-        if (section or {}).get("net", {}).get("kind", "") not in ("", file.defaults.get("net", {}).get("kind")):
+        if _net_kind(section or {}) not in (None, _net_kind(file.defaults)):
             merged["net"] = section["net"]
         datasets[name] = parse(DatasetStudy, merged, f"config: datasets.{name} (with defaults)")
-    return Study(**{**file.model_dump(include={"study", "results", "strict"}), "limits": file.limits}, datasets=datasets)
+    return Study(
+        **{**file.model_dump(include={"study", "results", "strict"}), "limits": file.limits}, datasets=datasets
+    )
 
 
 def load_study(path: str | Path) -> Study:
@@ -112,6 +149,8 @@ def load_study(path: str | Path) -> Study:
         content = yaml.safe_load(Path(path).read_text())
     except FileNotFoundError:
         raise UserError(f"no study {path}; there are config.yaml and studies/*.yaml") from None
+    except UnicodeDecodeError:
+        raise UserError(f"{path}: not a text file in UTF-8") from None
     except yaml.YAMLError as error:
         raise UserError(f"{path}: not valid YAML ({' '.join(str(error).split())})") from None
     return make_study(content)

@@ -66,10 +66,13 @@ class Dag:
     def figures(self, dataset: str) -> list[Path]:
         """The pictures of a dataset that a report shows."""
         kinds = ["quality_vs_nfe", "quality_vs_seconds", "curvature"]
+        nfes = sorted(
+            {nfe for e in self.plan.entrants if e.fitted.dataset == dataset and not e.control for nfe in e.nfes}
+        )
         if DATASETS[dataset].family == "image":
-            kinds.append("sample_grid")
+            kinds += [f"sample_grid_nfe{nfe}" for nfe in {nfes[0], nfes[(len(nfes) - 1) // 2]}]
         elif DATASETS[dataset].shape == (2,):
-            kinds += ["samples_2d", "trajectories_2d"]
+            kinds += [f"samples_2d_nfe{nfes[(len(nfes) - 1) // 2]}", "trajectories_2d"]
         return [self.layout.root / "figures" / f"{dataset}_{kind}.png" for kind in kinds]
 
     # keys

@@ -19,10 +19,29 @@ from fewstep.files import write_bytes
 FORMAT = "fewstep/1"
 
 
+def metadata_of(header: dict[str, Any], sha256: str) -> dict[str, str]:
+    """What a file says of itself: format, checksum of its tensors, the header with a checksum of its own."""
+    text = json.dumps(header, sort_keys=True)
+    return {"format": FORMAT, "sha256": sha256, "header": text, "header_sha256": _sha256(text)}
+
+
+def header_of(metadata: dict[str, str], path: str | Path) -> dict[str, Any]:
+    """The header that `metadata_of` packed. Raises CheckpointError when it isn't whole."""
+    text = metadata.get("header")
+    if metadata.get("format") != FORMAT or text is None:
+        raise CheckpointError(f"{path} is not a {FORMAT} file; delete it and run again")
+    if metadata.get("header_sha256") != _sha256(text):
+        raise CheckpointError(f"{path} fails its checksum; delete it and run again")
+    return json.loads(text)
+
+
+def _sha256(text: str) -> str:
+    return hashlib.sha256(text.encode()).hexdigest()
+
+
 def save_failure(path: str | Path, status: str, reason: str, header: dict[str, Any]) -> None:
     """Write an empty file in the format of `fewstep.checkpoints`, with status and reason."""
-    text = json.dumps({**header, "status": status, "reason": reason}, sort_keys=True)
-    write_bytes(path, save({}, metadata={"format": FORMAT, "sha256": hashlib.sha256().hexdigest(), "header": text}))
+    write_bytes(path, save({}, metadata=metadata_of({**header, "status": status, "reason": reason}, _sha256(""))))
 
 
 def read_header(path: str | Path) -> dict[str, Any]:
@@ -31,6 +50,6 @@ def read_header(path: str | Path) -> dict[str, Any]:
         raise CheckpointError(f"{path} does not exist; run the step that makes it first")
     try:
         with safe_open(path, framework="np") as handle:
-            return json.loads((handle.metadata() or {})["header"])
-    except (SafetensorError, OSError, KeyError, ValueError) as error:
+            return header_of(handle.metadata() or {}, path)
+    except (SafetensorError, OSError, ValueError) as error:
         raise CheckpointError(f"{path} is truncated or corrupt ({error}); delete it and run again") from None

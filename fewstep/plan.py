@@ -17,6 +17,7 @@ from fewstep.facts import DATASETS
 from fewstep.files import digest
 from fewstep.layout import CONTROL
 from fewstep.registry import Method
+from fewstep.suggest import unknown
 
 NONE, OWN = "none", "own"
 
@@ -77,14 +78,25 @@ class Plan:
 
     def __init__(self, study: Study):
         self.study = study
+        for name, section in study.datasets.items():
+            self._check_parameters(name, section)
         self.fitted = [fitted for name in study.datasets for fitted in self._fitted(name)]
         self.entrants = [entrant for name in study.datasets for entrant in self._entrants(name)]
 
     def section(self, dataset: str) -> DatasetStudy:
         """The study's section for a dataset; UserError when it has none."""
         if dataset not in self.study.datasets:
-            raise UserError(f"dataset {dataset!r} is not in study {self.study.study!r}: {', '.join(self.study.datasets)}")
+            raise UserError(f"study {self.study.study}: {unknown('dataset', dataset, self.study.datasets)}")
         return self.study.datasets[dataset]
+
+    @staticmethod
+    def _check_parameters(dataset: str, section: DatasetStudy) -> None:
+        """A mistyped method or parameter under `methods` is found before anything starts."""
+        known = registry.discover()
+        for name, parameters in section.methods.items():
+            if name not in known:
+                raise UserError(f"config: datasets.{dataset}.methods: {unknown('method', name, known)}")
+            known[name].params(dataset, parameters)
 
     def _chosen(self, dataset: str, kind: str) -> list[Method]:
         """The methods of a kind that a section names; `all` leaves out what can't run on the dataset."""
@@ -120,7 +132,9 @@ class Plan:
         supported = [b.id for b in baselines if allowed == "all" or b.card.name in allowed or b.id in allowed]
         if names == "all":
             return [b for b in supported if card.enter_on is None or b in card.enter_on]
-        named = [base for base, plus, name in (name.rpartition("+") for name in names) if plus and name == accelerator.id]
+        named = [
+            base for base, plus, name in (name.rpartition("+") for name in names) if plus and name == accelerator.id
+        ]
         bases = named or supported
         if not bases or set(bases) - set(supported):
             raise UserError(
@@ -197,8 +211,12 @@ class Plan:
         method = registry.get(getattr(fitted, kind), kind)
         budget = section.fit if accelerated else section.train
         settings = budget.model_dump(exclude={"checkpoint_seconds"})
-        values = [fitted.__dict__, section.net, settings, self.params(fitted.dataset, method)]
-        return digest([code_hash("fewstep.stages.fit", method), *values])
+        params = self.params(fitted.dataset, method)
+        # A fit that draws pairs with a solver names it among its parameters.
+        solvers = registry.of_kind("solver")
+        used = [solvers[value] for value in params.values() if isinstance(value, str) and value in solvers]
+        values = [fitted.__dict__, section.net.model_dump(), settings, params]
+        return digest([code_hash("fewstep.stages.fit", method, *used), *values])
 
     def reference_key(self, fitted: Fitted) -> str:
         """Code and settings behind a model's converged ODE solution and curvature."""
@@ -214,7 +232,9 @@ class Plan:
         accelerator = None if fitted.accelerator == NONE else registry.get(fitted.accelerator, "accelerator")
         solver = accelerator if entrant.solver == OWN else registry.get(entrant.solver, kind)
         values = [entrant.nfes, section.blocks, section.block_size, section.batch, section.probes]
-        return digest([code_hash("fewstep.stages.sample", solver, accelerator), *values, self.params(fitted.dataset, solver)])
+        return digest(
+            [code_hash("fewstep.stages.sample", solver, accelerator), *values, self.params(fitted.dataset, solver)]
+        )
 
     def score_key(self, dataset: str) -> str:
         """Code and settings behind the scores on a dataset."""

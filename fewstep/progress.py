@@ -14,7 +14,9 @@ LINE_EVERY = 10.0  # seconds between lines of a log
 def track(items: Iterable, label: str, total: int, *, initial: int = 0, scale: int = 1, unit: str = "step") -> Iterator:
     """Yield `items`, reporting `total` of them; `scale` units (e.g. images of a batch) pass with each item."""
     if sys.stderr.isatty():
-        yield from tqdm(items, desc=label, total=total, initial=initial, unit=unit, unit_scale=scale, dynamic_ncols=True)
+        yield from tqdm(
+            items, desc=label, total=total, initial=initial, unit=unit, unit_scale=scale, dynamic_ncols=True
+        )
         return
     started = last = time.monotonic()
     for done, item in enumerate(items, start=initial + 1):
@@ -23,5 +25,7 @@ def track(items: Iterable, label: str, total: int, *, initial: int = 0, scale: i
         if now - last > LINE_EVERY or done == total:
             rate = (done - initial) / max(now - started, 1e-9)
             left = (total - done) / rate
-            print(f"{label}: {done}/{total}, {rate * scale:.0f} {unit}/s, {left:.0f} s left", file=sys.stderr, flush=True)
+            print(
+                f"{label}: {done}/{total}, {rate * scale:.0f} {unit}/s, {left:.0f} s left", file=sys.stderr, flush=True
+            )
             last = now

@@ -1,7 +1,7 @@
 """Time grids t_0 > t_1 > ... > t_n, in float64, for n steps of a solver.
 
 `uniform` and `quadratic` are spaced in the path's own time from t_max; `karras` (rho = 7, arXiv 2206.00364 eq. 5) in
-sigma / alpha and `lambda` (DPM-Solver, arXiv 2206.00927 §3.4) in log(alpha / sigma), between the path's u_max and u_min.
+sigma / alpha and `lambda` (DPM-Solver, arXiv 2206.00927 §3.4) in log(alpha / sigma), between u_max and u_min.
 """
 
 from __future__ import annotations
@@ -19,9 +19,11 @@ ENDS = (ZERO, T_MIN)
 
 
 def _between(first: float, last: float, n: int, power: float = 1.0) -> Tensor:
-    """n + 1 nodes from `first` to `last`, linear after taking the `power`-th root."""
-    first, last = first ** (1 / power), last ** (1 / power)
-    return (first + torch.arange(n + 1, dtype=torch.float64) / n * (last - first)) ** power
+    """n + 1 nodes from `first` to `last`, linear after taking the `power`-th root; the ends are exact."""
+    root, target = first ** (1 / power), last ** (1 / power)
+    nodes = (root + torch.arange(n + 1, dtype=torch.float64) / n * (target - root)) ** power
+    nodes[0], nodes[-1] = first, last
+    return nodes
 
 
 def _uniform(path: Path, n: int) -> Tensor:

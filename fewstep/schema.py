@@ -19,7 +19,7 @@ class Strict(BaseModel):
 
 
 def parse(model: type[M], value: Any, where: str) -> M:
-    """`value` as a `model`. Raises UserError listing every problem with its place, the nearest key or the allowed range."""
+    """`value` as a `model`. Raises UserError with each problem's place, and the nearest key or the allowed range."""
     if not isinstance(value, dict):
         raise UserError(f"{where}: expected keys and values, got {value!r}")
     try:
@@ -41,12 +41,20 @@ def _explain(model: type[BaseModel], problem: dict[str, Any]) -> str:
 
 
 def _fields_at(model: type[BaseModel], parents: list[str | int]) -> list[str]:
-    """The keys that the nested model at `parents` knows."""
+    """The keys that the nested model at `parents` knows; a union's member is named by its tag, e.g. net.unet."""
+    options = [model]
     for part in parents:
-        field = model.model_fields.get(str(part))
-        if field is None:
+        tagged = [option for option in options if _tag(option) == part]
+        if tagged:
+            options = tagged
             continue
-        for candidate in (field.annotation, *get_args(field.annotation)):
-            if isinstance(candidate, type) and issubclass(candidate, BaseModel):
-                model = candidate
-    return list(model.model_fields)
+        field = options[0].model_fields.get(str(part))
+        if field is not None:
+            candidates = (field.annotation, *get_args(field.annotation))
+            options = [c for c in candidates if isinstance(c, type) and issubclass(c, BaseModel)] or options
+    return [name for option in options for name in option.model_fields]
+
+
+def _tag(model: type[BaseModel]) -> str | None:
+    kind = model.model_fields.get("kind")
+    return get_args(kind.annotation)[0] if kind is not None and get_args(kind.annotation) else None

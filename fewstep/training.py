@@ -64,6 +64,9 @@ class _Run:
         state = self.optimiser.state_dict()
         for name, value in part("adam.").items():
             index, moment = name.split(".")
+            weight = self.weights[int(index)]
+            if value.shape == weight.shape:  # in the weight's memory format, which a file does not keep
+                value = torch.empty_like(weight).copy_(value)
             state["state"].setdefault(int(index), {})[moment] = value
         self.optimiser.load_state_dict(state)
         self.rng.set_state(tensors["rng"])
@@ -108,7 +111,8 @@ def train(
                 group["lr"] = learning_rate(budget, step)
             run.optimiser.step()
             rate = min(budget.ema, (1 + step) / (10 + step))
-            torch._foreach_lerp_(run.averages, run.weights, 1 - rate)
+            with torch.no_grad():  # else the averages would hold the graph of all steps
+                torch._foreach_lerp_(run.averages, run.weights, 1 - rate)
             run.step = step + 1
             if run.step % max(1, budget.steps // CURVE_POINTS) == 0:
                 run.curve.append((run.step, float(value.detach())))

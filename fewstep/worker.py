@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import importlib
 import json
 import os
@@ -37,7 +38,8 @@ def main(job_file: str) -> int:
         outcome = {"status": status_of(error), "reason": one_line(error)}
     else:
         outcome = {"status": OK, "reason": ""}
-    write_json(job["outcome"], outcome)
+    with contextlib.suppress(UserError):  # on a full disk the exit code must do; the parent says what it can't write
+        write_json(job["outcome"], outcome)
     return outcome["status"] != OK
 
 

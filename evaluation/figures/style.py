@@ -1,6 +1,5 @@
 """One look for all figures: a colour a model, a marker and dash a solver, the same everywhere."""
 
-import colorsys
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -146,6 +145,5 @@ def seeds_text(rows: pd.DataFrame) -> str:
 
 
 def _lighter(colour: str, amount: float) -> str:
-    """The colour moved towards a light tint, `amount` from 0 (unchanged) to 1."""
-    h, light, s = colorsys.rgb_to_hls(*colors.to_rgb(colour))
-    return colors.to_hex(colorsys.hls_to_rgb(h, light + (0.8 - light) * 0.55 * amount, s))
+    """The colour mixed with white, `amount` from 0 (unchanged) to 1 (half white)."""
+    return colors.to_hex([c + (1 - c) * 0.5 * amount for c in colors.to_rgb(colour)])

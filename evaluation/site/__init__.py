@@ -1,5 +1,5 @@
 """The page: one HTML file that holds the leaderboard and the figures and opens from disk."""
 
-from evaluation.site.build import build
+from evaluation.site.page import build
 
 __all__ = ["build"]

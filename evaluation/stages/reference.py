@@ -33,7 +33,7 @@ def run(study: str, results: str, dataset: str, seed: int, model: str, threads: 
         record = describe(fitted) | {"provenance": provenance(plan.study, device)}
         try:
             loaded = load_fitted(layout, fitted, device)
-            z = latents(dataset, seed, range(section.probes), loaded.dataset.shape).to(device)
+            z = latents(dataset, seed, range(section.probes), loaded.shape).to(device)
             metrics, tensors = _measure(loaded, z, section.curvature_steps)
         except (Upstream, Diverged) as error:
             write_failure(layout, fitted, error.status, str(error))
@@ -67,4 +67,8 @@ def _measure(loaded: Loaded, z: torch.Tensor, n: int):
         for name, value in values.items()
     ]
     kept, stride = (path, 1) if path[0, 0].ndim == 1 else (path[:, :KEPT_IMAGES], max(1, n // KEPT_NODES))
-    return metrics, {"solution": solution, "trajectory": kept[::stride].clone(), "trajectory_times": u[::stride].clone()}
+    return metrics, {
+        "solution": solution,
+        "trajectory": kept[::stride].clone(),
+        "trajectory_times": u[::stride].clone(),
+    }

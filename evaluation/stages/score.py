@@ -10,7 +10,6 @@ import numpy as np
 from safetensors.numpy import load_file
 
 from evaluation.metrics.frechet import Moments, frechet_distance
-from evaluation.metrics.wasserstein import sliced_w2, w2
 from fewstep.errors import DIVERGED, OK, CheckpointError
 from fewstep.facts import DATASETS
 from fewstep.files import write_json
@@ -78,6 +77,8 @@ def _distribution_metrics(dataset: str, reference: np.ndarray) -> dict[str, Metr
 
         wanted = Moments(digits.features(reference))
         return {"fd_digits": lambda x: frechet_distance(Moments(digits.features(x)), wanted)}
+    from evaluation.metrics.wasserstein import sliced_w2, w2  # POT is slow to import
+
     # As many reference points as samples: the exact plan takes time and memory quadratic in them.
     return {"w2": lambda x: w2(x, reference[: len(x)]), "sliced_w2": lambda x: sliced_w2(x, reference)}
 
@@ -95,7 +96,13 @@ def _ode_rmse(probe: np.ndarray, solution: np.ndarray, blocks: int) -> list[dict
     n = min(len(probe), len(solution))
     squares = np.square(probe[:n].astype(np.float64) - solution[:n]).reshape(n, -1).mean(1)
     return [
-        {"metric": "ode_rmse", "block": block, "value": float(np.sqrt(part.mean())), "n_generated": len(part), "n_reference": n}
+        {
+            "metric": "ode_rmse",
+            "block": block,
+            "value": float(np.sqrt(part.mean())),
+            "n_generated": len(part),
+            "n_reference": n,
+        }
         for block, part in enumerate(np.array_split(squares, blocks))
         if len(part)
     ]

@@ -4,9 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from functools import partial
+from functools import cached_property, partial
 from pathlib import Path
-from typing import Any
 
 import torch
 from torch import Tensor
@@ -14,14 +13,14 @@ from torch import Tensor
 from fewstep import data, registry
 from fewstep.checkpoints import State, load_state
 from fewstep.config import Study
-from fewstep.data.dataset import Dataset
 from fewstep.errors import OK, Upstream
+from fewstep.facts import DATASETS
 from fewstep.field import Field
 from fewstep.files import read_json
 from fewstep.layout import Layout
 from fewstep.paths import make_path
 from fewstep.plan import NONE, Fitted, Plan
-from fewstep.seeds import SampleRng
+from fewstep.seeds import SampleRng, latents
 
 
 def load_plan(study_file: str) -> Plan:
@@ -40,15 +39,23 @@ class Loaded:
 
     fitted: Fitted
     state: State
-    header: dict[str, Any]
-    dataset: Dataset
     device: torch.device
-    accelerator: registry.Method | None
+
+    @property
+    def shape(self) -> tuple[int, ...]:
+        """Shape of one sample."""
+        return DATASETS[self.fitted.dataset].shape
+
+    @cached_property
+    def accelerator(self) -> registry.Method | None:
+        """The method that was fitted on the baseline, if any."""
+        id = self.fitted.accelerator
+        return None if id == NONE else registry.get(id, "accelerator")
 
     def field(self, indices: range, latents: Tensor, **options) -> Field:
         """A fresh field for these samples; an accelerator's own `field` and `timesteps` come in here."""
         build = self.accelerator.verb("field") if self.accelerator else None
-        rng = SampleRng(self.dataset.name, self.fitted.seed, indices)
+        rng = SampleRng(self.fitted.dataset, self.fitted.seed, indices)
         field = build(self.state, latents, rng) if build else self._plain_field()
         own = self.accelerator.verb("timesteps") if self.accelerator else None
         field.timesteps = partial(own, self.state) if own else None
@@ -60,8 +67,18 @@ class Loaded:
         card = self.state.card
         if card.get("exact"):
             path = make_path(card["path"])
-            return Field(self.dataset.exact(path), path, card["schedule"])
+            return Field(data.load(self.fitted.dataset).exact(path), path, card["schedule"])
         return Field(self.state.model, self.state.model.path, card["schedule"])
+
+    def flops_per_call(self) -> float:
+        """FLOPs of one network call for one sample: matrix products and convolutions."""
+        from torch.utils.flop_counter import FlopCounterMode  # slow to import, so not where samples are drawn
+
+        z = latents(self.fitted.dataset, self.fitted.seed, range(1), self.shape).to(self.device)
+        field = self.field(range(1), z)
+        with FlopCounterMode(display=False) as counter:
+            field(field.start(z, field.path.t_max), field.path.t_max)
+        return float(counter.get_total_flops())
 
 
 def load_fitted(layout: Layout, fitted: Fitted, device: torch.device) -> Loaded:
@@ -71,8 +88,7 @@ def load_fitted(layout: Layout, fitted: Fitted, device: torch.device) -> Loaded:
         raise Upstream(f"{fitted.model} was not fitted: {header['reason']}", header["status"])
     if state.model is not None:
         state.model.to(device)
-    accelerator = None if fitted.accelerator == NONE else registry.get(fitted.accelerator, "accelerator")
-    return Loaded(fitted, state, header, data.load(fitted.dataset), device, accelerator)
+    return Loaded(fitted, state, device)
 
 
 def solver_call(plan: Plan, dataset: str, id: str) -> Callable[..., Tensor]:

@@ -9,10 +9,10 @@ from fewstep import data, registry
 from fewstep.checkpoints import State, checksum, save_state
 from fewstep.device import lease
 from fewstep.errors import FewstepError
-from fewstep.plan import NONE, Fitted, Plan
+from fewstep.plan import NONE, Fitted
 from fewstep.provenance import provenance
 from fewstep.registry import Method
-from fewstep.stages.common import layout_of, load_fitted, load_plan, set_threads, solver_call
+from fewstep.stages.common import Loaded, layout_of, load_fitted, load_plan, set_threads, solver_call
 from fewstep.task import Task
 
 
@@ -28,7 +28,7 @@ def run(study: str, results: str, dataset: str, seed: int, model: str, state_dir
             dataset=data.load(dataset),
             params=plan.params(dataset, method),
             budget=plan.section(dataset).train if method is baseline else plan.section(dataset).fit,
-            net=plan.section(dataset).net,
+            net=plan.section(dataset).net.model_dump(),
             axes=("train", dataset, model, seed),
             state_dir=Path(state_dir),
             device=device,
@@ -39,7 +39,9 @@ def run(study: str, results: str, dataset: str, seed: int, model: str, state_dir
             task.baseline = load_fitted(layout_of(results), Fitted(dataset, seed, fitted.baseline), device).state.model
         before = time.monotonic()
         state = _fit(task, method, baseline)
-        state.info |= {"seconds": round(time.monotonic() - before, 2), "weights_sha256": _weights_hash(state)}
+        state.info["seconds"] = round(time.monotonic() - before, 2)
+        state.info["weights_sha256"] = checksum(state.model.state_dict()) if state.model is not None else ""
+        state.info["flops_per_call"] = Loaded(fitted, state, device).flops_per_call()
         header = {
             "dataset": dataset,
             "seed": seed,
@@ -62,11 +64,9 @@ def _fit(task: Task, method: Method, baseline: Method) -> State:
             raise FewstepError(f"{method.id}: method.py has no function fit(task)")
         state = fit(task)
         if not isinstance(state, State):
-            raise FewstepError(f"{method.id}: fit(task) returned {type(state).__name__}, not a State (task.state(model))")
+            raise FewstepError(
+                f"{method.id}: fit(task) returned {type(state).__name__}, not a State (task.state(model))"
+            )
         state.info |= {key: value for key, value in task.ledger.items() if key not in state.info}
     state.card["schedule"] = baseline.card.schedule
     return state
-
-
-def _weights_hash(state: State) -> str:
-    return checksum(state.model.state_dict() if state.model is not None else {})

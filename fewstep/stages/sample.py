@@ -15,7 +15,6 @@ from typing import Any
 
 import torch
 from torch import Tensor
-from torch.utils.flop_counter import FlopCounterMode
 
 from fewstep import data, registry
 from fewstep.checkpoints import load_tensors, save_tensors
@@ -27,12 +26,14 @@ from fewstep.images import to_uint8
 from fewstep.plan import OWN, Entrant, Plan
 from fewstep.provenance import provenance
 from fewstep.seeds import SampleRng, latents
-from fewstep.stages.common import Loaded, layout_of, load_fitted, load_plan, set_threads
+from fewstep.stages.common import layout_of, load_fitted, load_plan, set_threads
 
 BEAT = "current.json"
 
 
-def run(study: str, results: str, dataset: str, seed: int, model: str, solver: str, state_dir: str, threads: int) -> None:
+def run(
+    study: str, results: str, dataset: str, seed: int, model: str, solver: str, state_dir: str, threads: int
+) -> None:
     """Sample every NFE that has no file yet, then gather them into the declared output."""
     set_threads(threads)
     plan = load_plan(study)
@@ -69,7 +70,9 @@ def _gather(state: Path, entrant: Entrant, output: Path, header: dict[str, Any])
 class _Draw:
     """`draw(nfe)` gives all samples of one NFE, with what they cost."""
 
-    def __init__(self, section: DatasetStudy, shape: tuple[int, ...], batch: Callable[[range, int], tuple[Tensor, int]]):
+    def __init__(
+        self, section: DatasetStudy, shape: tuple[int, ...], batch: Callable[[range, int], tuple[Tensor, int]]
+    ):
         self.section, self.shape, self.batch = section, shape, batch
         self.flops_per_call: float = 0.0
         self.provenance: dict[str, Any] = {}
@@ -87,7 +90,9 @@ class _Draw:
             if samples.shape != (len(indices), *self.shape):
                 raise FewstepError(f"sample returned shape {tuple(samples.shape)}, not {(len(indices), *self.shape)}")
             if not samples.isfinite().all():
-                raise Diverged(f"{int((~samples.isfinite()).flatten(1).any(1).sum())} of {len(indices)} samples are not finite")
+                raise Diverged(
+                    f"{int((~samples.isfinite()).flatten(1).any(1).sum())} of {len(indices)} samples are not finite"
+                )
             out[start : start + len(indices)] = samples.float().cpu()
             calls.add(used)
         if len(calls) != 1:
@@ -117,12 +122,12 @@ def _sampler(plan: Plan, entrant: Entrant, layout, device: torch.device) -> _Dra
     sample = partial(method.verb("sample"), **plan.params(fitted.dataset, method))
 
     def solve(indices: range, nfe: int) -> tuple[Tensor, int]:
-        z = latents(fitted.dataset, fitted.seed, indices, loaded.dataset.shape).to(device)
+        z = latents(fitted.dataset, fitted.seed, indices, loaded.shape).to(device)
         field = loaded.field(indices, z, budget=nfe)
         return sample(field, z, nfe), field.calls
 
-    draw = _Draw(section, loaded.dataset.shape, solve)
-    draw.flops_per_call = _flops(loaded, fitted.dataset)
+    draw = _Draw(section, loaded.shape, solve)
+    draw.flops_per_call = loaded.state.info["flops_per_call"]
     draw.provenance = {"weights_sha256": loaded.state.info.get("weights_sha256", "")}
     return draw
 
@@ -137,15 +142,6 @@ class _Refused:
 
     def __call__(self, nfe: int):
         raise self.error
-
-
-def _flops(loaded: Loaded, dataset: str) -> float:
-    """FLOPs of one network call for one sample (matrix products and convolutions)."""
-    z = latents(dataset, 0, range(1), loaded.dataset.shape).to(loaded.device)
-    with FlopCounterMode(display=False) as counter:
-        field = loaded.field(range(1), z)
-        field(field.start(z, field.path.t_max), field.path.t_max)
-    return float(counter.get_total_flops())
 
 
 def _point(draw: Callable, nfe: int) -> tuple[dict[str, Tensor], dict[str, Any]]:
