@@ -74,14 +74,20 @@ def site(plan: Plan, layout: Layout) -> None:
 @click.command()
 @study_options
 def verdict(plan: Plan, layout: Layout) -> None:
-    """List the points of the leaderboard that failed; a strict study then ends with exit code 1."""
+    """List the points and models that failed; a strict study then ends with exit code 1."""
     import pandas as pd
+
+    from evaluation import records
 
     table = pd.read_csv(layout.root / "leaderboard.csv", keep_default_na=False)
     failed = table[table.status != "ok"]
+    models = records.load(layout.root)
+    models = models[(models.kind == "reference") & (models.status != "ok")]
+    for row in models.itertuples():
+        click.echo(f"{row.status}: {row.dataset} {row.model} (seed {row.train_seed}): {row.reason}", err=True)
     for row in failed.itertuples():
         click.echo(f"{row.status}: {row.dataset} {row.entrant} NFE {row.nfe}: {row.reason}", err=True)
-    if len(failed):
+    if len(failed) + len(models):
         click.echo(
             f"{len(failed)} of {len(table)} points failed; all others are in {layout.root}/leaderboard.csv. ", err=True
         )
@@ -92,4 +98,13 @@ def verdict(plan: Plan, layout: Layout) -> None:
     click.echo(f"all {len(table)} points are ok; open {layout.root}/index.html")
 
 
-COMMANDS = (reference, score, leaderboard, figures, site, verdict)
+@click.command()
+@study_options
+def publish(plan: Plan, layout: Layout) -> None:
+    """Copy a finished study's tables and figures to results/published, with the commit that made them."""
+    from evaluation.publish import publish
+
+    click.echo(publish(plan.study.study, layout.root))
+
+
+COMMANDS = (reference, score, leaderboard, figures, site, verdict, publish)

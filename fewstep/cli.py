@@ -189,9 +189,11 @@ def retry(plan: Plan, layout: Layout) -> None:
     from fewstep.headers import read_header
 
     removed = []
-    for file in (layout.model(f.dataset, f.seed, f.model) for f in plan.fitted):
-        if file.exists() and read_header(file).get("status") != "ok":
-            removed.append(file)
+    for f in plan.fitted:
+        at = (f.dataset, f.seed, f.model)
+        for file in (layout.model(*at), layout.reference(*at, ".safetensors")):
+            if file.exists() and read_header(file).get("status") != "ok":
+                removed.append(file)
     for e in plan.entrants:
         file = layout.samples(e.fitted.dataset, e.fitted.seed, e.model, e.solver)
         if file.exists() and any(point["status"] != "ok" for point in read_header(file)["points"]):

@@ -13,6 +13,9 @@ from typing import Any
 
 from fewstep.errors import UserError
 
+UMASK = os.umask(0)
+os.umask(UMASK)
+
 
 @contextlib.contextmanager
 def atomic(path: str | Path) -> Iterator[Path]:
@@ -25,6 +28,7 @@ def atomic(path: str | Path) -> Iterator[Path]:
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
         yield temporary
+        temporary.chmod(0o666 & ~UMASK)  # safetensors makes files that no colleague can read
         with temporary.open("rb") as handle:
             os.fsync(handle.fileno())
         temporary.replace(path)

@@ -135,7 +135,7 @@ def _sampler(plan: Plan, entrant: Entrant, layout, device: torch.device) -> _Dra
 class _Refused:
     """Stands in for a sampler whose model was never fitted: every point gets that reason."""
 
-    provenance: dict[str, Any] = {}  # noqa: RUF012
+    provenance: dict[str, Any] = {}
 
     def __init__(self, error: Upstream):
         self.error = error

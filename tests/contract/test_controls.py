@@ -1,8 +1,8 @@
 """What every control promises: a sample depends on its own index alone."""
 
 import pytest
-import toys
 import torch
+import toys
 
 from fewstep import data
 from fewstep.facts import DATASETS

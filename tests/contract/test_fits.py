@@ -3,10 +3,12 @@
 import math
 
 import pytest
+import torch
 import toys
 
 from fewstep import registry, training
 from fewstep.checkpoints import load_state, save_state
+from fewstep.errors import BudgetExceeded
 from fewstep.model import Model
 
 
@@ -69,19 +71,27 @@ def check_fit(monkeypatch, tmp_path, method, baseline=None, model=None, dataset=
     assert resumed.card == whole.card
     if steps.calls:
         done = at["at_step"] - 1
-        assert again.calls == steps.calls - done, f"{again.calls} steps after a cut that followed {done} of {steps.calls}"
+        assert again.calls == steps.calls - done, (
+            f"{again.calls} steps after a cut that followed {done} of {steps.calls}"
+        )
     return whole
 
 
 def check_round_trip(tmp_path, method, state, baseline, dataset):
-    """What was saved and loaded samples bit by bit what the fitted state did."""
+    """What was saved and loaded samples bit by bit what the fitted state did, in any order, within its budget."""
     with toys.untouched_globals():
         before = toys.draw(method, state, baseline, dataset)
         assert before.isfinite().all()
         save_state(tmp_path / "model.safetensors", state, {"dataset": dataset})
         loaded, header = load_state(tmp_path / "model.safetensors")
         after = toys.draw(method, loaded, baseline, dataset)
-    assert header["status"] == "ok" and (after == before).all()
+        order = [3, 1, 4, 0, 2]
+        permuted = toys.draw(method, loaded, baseline, dataset, order)
+    assert header["status"] == "ok"
+    assert torch.equal(after, before), "the loaded model samples otherwise"
+    assert torch.equal(permuted, before[order]), "a sample depends on its place in the batch"
+    with pytest.raises(BudgetExceeded):
+        toys.draw(method, loaded, baseline, dataset, missing=1)
 
 
 def test_baseline(baseline, monkeypatch, tmp_path):

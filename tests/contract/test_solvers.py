@@ -1,8 +1,8 @@
 """What every solver promises, on the exact field of a Gaussian mixture and on a small random network."""
 
 import pytest
-import toys
 import torch
+import toys
 from click.testing import CliRunner
 
 from evaluation.trajectories import converged
@@ -92,7 +92,7 @@ def test_straight_field_is_exact(solver, path):
 
 @ON_PATHS
 def test_error_falls_with_nfe(solver, path):
-    """Against the converged solution of the same ODE, sixteen times the steps leave less than a quarter of the error."""
+    """Against the same ODE, converged: sixteen times the steps leave less than a quarter of the error."""
     z = toys.noise(solver, 64).double()
     truth = converged(toys.exact_field(solver, path), z)
     step, first = solver.nfe.step, solver.nfe.first

@@ -34,6 +34,12 @@ def test_functions_take_what_the_contract_gives(folder):
     assert folder.verb(NEEDS[kind]), f"{kind}: method.py has no function {NEEDS[kind]}"
     if kind == "accelerator" and folder.card.solvers == "own":
         assert folder.verb("sample"), "solvers: own needs a function sample(field, latents, nfe)"
+        arguments = inspect.signature(folder.verb("sample")).parameters.values()
+        takes_all = any(argument.kind is argument.VAR_KEYWORD for argument in arguments)
+        missing = set(folder.card.params) - {argument.name for argument in arguments}
+        assert takes_all or not missing, (
+            f"sample is called with all parameters; it lacks {sorted(missing)} or **options"
+        )
     for name in registry.VERBS:
         if verb := folder.verb(name):
             wanted = ["dataset", "latents", "rng"] if (kind, name) == ("control", "sample") else FIRST[name]

@@ -137,7 +137,9 @@ def toy_dataset(method: Method) -> str:
 def bases_of(accelerator: Method) -> list[Method]:
     """One baseline of each path that an accelerator supports."""
     wanted = accelerator.card.supports.baselines
-    baselines = [b for b in registry.of_kind("baseline").values() if not b.preset and toy_dataset(accelerator) in _learns(b)]
+    baselines = [
+        b for b in registry.of_kind("baseline").values() if not b.preset and toy_dataset(accelerator) in _learns(b)
+    ]
     usable = [b for b in baselines if wanted == "all" or b.id in wanted or b.card.name in wanted]
     return list({b.card.path: b for b in reversed(usable)}.values())
 
@@ -176,16 +178,17 @@ def run_fit(method: Method, task: Task, baseline: Method | None = None) -> State
     return state
 
 
-def draw(method: Method, state: State, baseline: Method, dataset: str) -> torch.Tensor:
-    """Five samples of a fitted state, at the least NFE that its solver makes."""
+def draw(
+    method: Method, state: State, baseline: Method, dataset: str, indices=range(5), missing: int = 0
+) -> torch.Tensor:
+    """Samples of a fitted state at its solver's second NFE, on a budget that may be `missing` some calls."""
     accelerator = method if method.kind == "accelerator" else None
     fitted = Fitted(dataset, 0, baseline.id, accelerator.id if accelerator else NONE)
     loaded = Loaded(fitted, state, torch.device("cpu"))
     solver = method if accelerator and method.card.solvers == OWN else _solver_for(accelerator)
     nfe = solver.nfe.first + solver.nfe.step
-    indices = range(5)
     z = latents(dataset, 0, indices, loaded.shape)
-    field = loaded.field(indices, z, budget=nfe)
+    field = loaded.field(indices, z, budget=nfe - missing)
     x = solver.verb("sample")(field, z, nfe, **solver.params(dataset))
     assert field.calls == nfe
     return x

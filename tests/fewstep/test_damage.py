@@ -59,12 +59,16 @@ def refused(folder: Path, *arguments: str, largest_file: int | None = None) -> s
     assert done.returncode == 2 and done.stdout == "", done.stderr
     assert [line for line in lines if line.startswith("error: ")] == lines[-1:], done.stderr
     assert "Traceback" not in done.stderr
-    assert not [file for file in folder.rglob("*.tmp")]
+    assert not list(folder.rglob("*.tmp"))
     return lines[-1]
 
 
 def random_bytes(good: bytes) -> bytes:
-    return torch.randint(256, (len(good),), generator=torch.Generator().manual_seed(0), dtype=torch.uint8).numpy().tobytes()
+    return (
+        torch.randint(256, (len(good),), generator=torch.Generator().manual_seed(0), dtype=torch.uint8)
+        .numpy()
+        .tobytes()
+    )
 
 
 def truncated(good: bytes) -> bytes:
@@ -160,6 +164,12 @@ def test_full_disk_leaves_the_old_file(tmp_path, monkeypatch, moment):
             write_json(file, {"a": 2})
     assert files.read_json(file) == {"a": 1}
     assert list(tmp_path.iterdir()) == [file]
+
+
+def test_colleagues_can_read_what_the_umask_lets_them(tmp_path):
+    save_tensors(tmp_path / "x.safetensors", {"a": torch.ones(2)}, {})
+    (tmp_path / "plain").touch()
+    assert (tmp_path / "x.safetensors").stat().st_mode == (tmp_path / "plain").stat().st_mode
 
 
 def test_what_json_cannot_hold_is_refused_before_anything_is_written(tmp_path):

@@ -1,11 +1,16 @@
 """Methods that raise, return NaN or a wrong shape, or hang: each costs its own rows, and a fix is tried again."""
 
 import copy
+import math
 import os
 from pathlib import Path
 
 import pytest
 from workspace import SUMMARIES, TINY
+
+from evaluation.jobs import write_failure
+from fewstep.layout import Layout
+from fewstep.plan import Fitted
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(900)]
 
@@ -57,7 +62,7 @@ def test_broken_methods_are_rows_and_a_fix_is_tried_again(copied, tmp_path):
     for name, (_, status, reason) in BROKEN.items():
         row = board.loc["eight_gaussians", f"rf/{name}", NFE]
         assert (row["status"], reason in row["reason"]) == (status, True), row
-        assert row.notna()["mean"] is not True
+        assert math.isnan(row["mean"])
         assert f"rf/{name}" in done.stdout  # the end of the run lists what failed
     others = board.drop([("eight_gaussians", f"rf/{name}", NFE) for name in BROKEN])
     assert set(others.index) == set(before.index)
@@ -86,3 +91,20 @@ def test_broken_methods_are_rows_and_a_fix_is_tried_again(copied, tmp_path):
     assert done.returncode == 0, done.stdout
     assert set(copied.board()["status"]) == {"ok"}
     assert (copied.results / "verdict.txt").exists()
+
+
+def test_a_model_whose_measurement_failed_fails_the_run_and_is_tried_again(copied):
+    fitted = Fitted("moons", 0, "rf", "reflow")
+    layout = Layout(copied.results)
+    write_failure(layout, fitted, "timeout", "no end after 1 s")
+    options = ["--study", str(copied.study)]
+    assert copied.fewstep("leaderboard", *options).returncode == 0
+    verdict = copied.fewstep("verdict", *options)
+    assert verdict.returncode == 1
+    assert "timeout: moons rf+reflow (seed 0): no end after 1 s" in verdict.stdout
+    copied.write_study(copy.deepcopy(TINY) | {"strict": False})
+    assert copied.fewstep("verdict", *options).returncode == 0
+    copied.fewstep("retry", *options)
+    assert not layout.reference("moons", 0, "rf+reflow", ".safetensors").exists()
+    assert layout.reference("moons", 0, "rf", ".safetensors").exists()
+    assert "reference moons rf+reflow" in copied.jobs()

@@ -1,0 +1,44 @@
+"""Copies what a finished study says into results/published, with the commit that it comes from."""
+
+from __future__ import annotations
+
+import shutil
+from pathlib import Path
+
+from evaluation import records
+from fewstep.errors import UserError
+from fewstep.files import write_text
+from fewstep.registry import ROOT
+
+KEPT = ("leaderboard.csv", "leaderboard.md", "records.parquet", "plan.json", "study.json", "verdict.txt")
+
+
+def publish(study: str, results: Path, target: Path | None = None) -> Path:
+    """Publish `results` of a study; returns the folder.
+
+    Raises UserError when the records come from several commits or from a tree with uncommitted changes: a number
+    that is quoted must be one that anybody can make again.
+    """
+    table = records.load(results)
+    table = table[table["status"] == "ok"]
+    commits = sorted(set(table["provenance_commit"]) - {""})
+    if len(commits) != 1 or set(table["provenance_dirty"]) - {"False", "false"}:
+        raise UserError(
+            f"{results} comes from {', '.join(commits) or 'no commit'}, or from uncommitted code; run it anew"
+        )
+    target = target or ROOT / "results" / "published" / study
+    shutil.rmtree(target, ignore_errors=True)
+    (target / "figures").mkdir(parents=True)
+    for name in KEPT:
+        shutil.copyfile(results / name, target / name)
+    for file in sorted((results / "figures").glob("*.*")):
+        if file.suffix in (".png", ".csv"):
+            shutil.copyfile(file, target / "figures" / file.name)
+    devices = ", ".join(sorted(set(table["provenance_device"]) - {""}))
+    write_text(
+        target / "README.md",
+        f"# {study}\n\nMade by commit `{commits[0]}` on {devices}, {table['provenance_started'].min()[:10]}:\n\n"
+        f"    snakemake --cores all --configfile studies/{study}.yaml\n\n"
+        "`leaderboard.csv` follows from `records.parquet` (a test holds this); `leaderboard.md` is the short form.\n",
+    )
+    return target
