@@ -186,19 +186,10 @@ def check(name: str) -> None:
 @study_options
 def retry(plan: Plan, layout: Layout) -> None:
     """Remove the outputs of failed jobs, so that the next run tries them again."""
-    from fewstep.headers import read_header
+    from fewstep.retry import stale_files
 
-    removed = []
-    for f in plan.fitted:
-        at = (f.dataset, f.seed, f.model)
-        for file in (layout.model(*at), layout.reference(*at, ".safetensors")):
-            if file.exists() and read_header(file).get("status") != "ok":
-                removed.append(file)
-    for e in plan.entrants:
-        file = layout.samples(e.fitted.dataset, e.fitted.seed, e.model, e.solver)
-        if file.exists() and any(point["status"] != "ok" for point in read_header(file)["points"]):
-            removed.append(file)
+    removed = stale_files(plan, layout)
     for file in removed:
         file.unlink()
         click.echo(f"removed {file}")
-    click.echo(f"{len(removed)} failed outputs removed" if removed else "nothing has failed")
+    click.echo("the next run makes them anew" if removed else "nothing has failed")

@@ -1,4 +1,4 @@
-"""Headers of stored files, readable and writable without torch.
+"""Stored files read without torch: headers, arrays and their checksums.
 
 A job that did not finish still leaves its output: no tensors, and the reason in the header.
 """
@@ -7,9 +7,11 @@ from __future__ import annotations
 
 import hashlib
 import json
+from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 from safetensors import SafetensorError, safe_open
 from safetensors.numpy import save
 
@@ -37,6 +39,29 @@ def header_of(metadata: dict[str, str], path: str | Path) -> dict[str, Any]:
 
 def _sha256(text: str) -> str:
     return hashlib.sha256(text.encode()).hexdigest()
+
+
+def checksum(parts: Iterable[tuple[str, str, tuple[int, ...], bytes]]) -> str:
+    """SHA-256 over the tensors' (name, dtype, shape, bytes), whatever their order."""
+    total = hashlib.sha256()
+    for name, dtype, shape, data in sorted(parts):
+        total.update(f"{name}:{dtype}:{shape};".encode())
+        total.update(data)
+    return total.hexdigest()
+
+
+def load_arrays(path: str | Path) -> tuple[dict[str, np.ndarray], dict[str, Any]]:
+    """Arrays and header of a stored file. Raises CheckpointError, in one line, when it isn't whole."""
+    header = read_header(path)
+    try:
+        with safe_open(path, framework="np") as handle:
+            expected = handle.metadata()["sha256"]
+            arrays = {name: handle.get_tensor(name) for name in handle.keys()}  # noqa: SIM118
+    except (SafetensorError, OSError, ValueError) as error:
+        raise CheckpointError(f"{path} is truncated or corrupt ({error}); delete it and run again") from None
+    if checksum((name, str(a.dtype), a.shape, a.tobytes()) for name, a in arrays.items()) != expected:
+        raise CheckpointError(f"{path} fails its checksum; delete it and run again")
+    return arrays, header
 
 
 def save_failure(path: str | Path, status: str, reason: str, header: dict[str, Any]) -> None:

@@ -73,6 +73,12 @@ class Entrant:
         return " + ".join(parts) + solver
 
 
+def _supports(method: Method, baseline: str) -> bool:
+    """Whether a method's card lists the baseline, by its id or without its preset."""
+    allowed = method.card.supports.baselines
+    return allowed == "all" or bool({baseline, baseline.partition("-")[0]} & set(allowed))
+
+
 class Plan:
     """All jobs of a study."""
 
@@ -129,7 +135,7 @@ class Plan:
         """The study's baselines that an accelerator is fitted on; `rf+reflow` in a study names one."""
         names = self.section(dataset).accelerators
         allowed, card = accelerator.card.supports.baselines, accelerator.card
-        supported = [b.id for b in baselines if allowed == "all" or b.card.name in allowed or b.id in allowed]
+        supported = [b.id for b in baselines if _supports(accelerator, b.id)]
         if names == "all":
             return [b for b in supported if card.enter_on is None or b in card.enter_on]
         named = [
@@ -154,7 +160,9 @@ class Plan:
                 continue
             wanted = own.card.solvers if own else "all"
             for solver in solvers:
-                if wanted == "all" or solver.id in wanted or solver.card.name in wanted:
+                if _supports(solver, fitted.baseline) and (
+                    wanted == "all" or {solver.id, solver.card.name} & set(wanted)
+                ):
                     nfes = self._nfes(section, solver, explicit=section.solvers != "all")
                     entrants += [Entrant(fitted, solver.id, nfes)] if nfes else []
         nothing = Fitted(dataset, section.train_seeds[0], NONE)

@@ -7,13 +7,12 @@ from collections.abc import Callable, Iterator
 from typing import Any
 
 import numpy as np
-from safetensors.numpy import load_file
 
 from evaluation.metrics.frechet import Moments, frechet_distance
-from fewstep.errors import DIVERGED, OK, CheckpointError
+from fewstep.errors import DIVERGED, OK
 from fewstep.facts import DATASETS
 from fewstep.files import write_json
-from fewstep.headers import read_header
+from fewstep.headers import load_arrays
 from fewstep.layout import Layout
 from fewstep.plan import Entrant, Plan
 
@@ -25,12 +24,11 @@ def run(plan: Plan, layout: Layout, entrant: Entrant) -> None:
     fitted, section = entrant.fitted, plan.section(entrant.fitted.dataset)
     facts = DATASETS[fitted.dataset]
     file = layout.samples(fitted.dataset, fitted.seed, entrant.model, entrant.solver)
-    header = read_header(file)
-    samples = _load(file)
-    reference = _load(layout.data(fitted.dataset))["x"]
+    samples, header = load_arrays(file)
+    reference = load_arrays(layout.data(fitted.dataset))[0]["x"]
     solution = {}
     if not entrant.control:
-        solution = _load(layout.reference(fitted.dataset, fitted.seed, entrant.model, ".safetensors"))
+        solution, _ = load_arrays(layout.reference(fitted.dataset, fitted.seed, entrant.model, ".safetensors"))
     metrics = _distribution_metrics(fitted.dataset, reference)
     points = []
     for row in header["points"]:
@@ -61,13 +59,6 @@ def run(plan: Plan, layout: Layout, entrant: Entrant) -> None:
         "points": points,
     }
     write_json(layout.scores(fitted.dataset, fitted.seed, entrant.model, entrant.solver), record)
-
-
-def _load(file) -> dict[str, np.ndarray]:
-    try:
-        return load_file(file)
-    except Exception as error:
-        raise CheckpointError(f"{file} is truncated or corrupt ({error}); delete it and run again") from None
 
 
 def _distribution_metrics(dataset: str, reference: np.ndarray) -> dict[str, Metric]:

@@ -96,7 +96,7 @@ def test_ddim_on_rf_is_euler_on_rf(n):
     "name, nfe, options", [("ddim", 6, {}), ("dpm_solver", 6, {"order": 2}), ("dpm_solver", 6, {"order": 3})]
 )
 def test_ddim_and_dpm_solver_do_not_see_the_path(name, nfe, options):
-    """The same grid in lambda from the same start gives the same image on EDM, RF, SI and VP: they see x / alpha alone."""
+    """The same grid in lambda from the same start gives the same image on every path: they see x / alpha alone."""
     m = Mixture.of([0.4, 0.6], [[0.5, -0.2], [-0.4, 0.6]], 0.05)
     z = torch.randn(5, 2, dtype=torch.float64, generator=torch.Generator().manual_seed(0))
     u = torch.sigmoid(torch.linspace(4.0, -5.0, 7, dtype=torch.float64))

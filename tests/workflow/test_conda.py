@@ -6,7 +6,6 @@ import re
 import sys
 from pathlib import Path
 
-import pandas as pd
 import pytest
 import yaml
 from workspace import ROOT, TINY, Workspace
@@ -42,7 +41,7 @@ def test_a_run_in_conda_environments_gives_the_same_table(finished, fresh, tmp_p
     for rule in ("data", "train", "reference", "sample", "score", "leaderboard", "figures", "site", "verdict"):
         assert re.search(f"rule {rule}", done.stdout)
 
-    pd.testing.assert_frame_equal(fresh.numbers("eight_gaussians"), finished.numbers("eight_gaussians"))
+    fresh.assert_same_numbers(finished, "eight_gaussians")
     assert fresh.jobs() == set()
 
 

@@ -1,0 +1,44 @@
+"""Which files to remove so that the next run tries failed jobs again."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from fewstep.errors import OK
+from fewstep.headers import read_header
+from fewstep.layout import Layout
+from fewstep.plan import Plan
+
+
+def _failed(file: Path) -> bool:
+    """Whether the file records a failure, of the whole job or of one of its points."""
+    if not file.exists():
+        return False
+    header = read_header(file)
+    return any(part.get("status", OK) != OK for part in (header, *header.get("points", ())))
+
+
+def stale_files(plan: Plan, layout: Layout) -> list[Path]:
+    """Outputs of failed jobs, with what was made from them, up to the table.
+
+    Snakemake doesn't make a missing file as long as all that is made from it is there.
+    """
+    files, remeasured = [], set()
+    for fitted in plan.fitted:
+        at = (fitted.dataset, fitted.seed, fitted.model)
+        model, reference = layout.model(*at), layout.reference(*at, ".safetensors")
+        if _failed(model):
+            files.append(model)
+        if _failed(model) or _failed(reference):
+            files += [reference, layout.reference(*at)]
+            remeasured.add(at)
+    for entrant in plan.entrants:
+        at = (entrant.fitted.dataset, entrant.fitted.seed, entrant.model)
+        samples, scores = layout.samples(*at, entrant.solver), layout.scores(*at, entrant.solver)
+        if _failed(samples):
+            files += [samples, scores]
+        elif at in remeasured:
+            files.append(scores)
+    if files:
+        files.append(layout.root / "leaderboard.csv")
+    return [file for file in files if file.exists()]
