@@ -29,7 +29,7 @@ R = str(L.root)
 LOCK = FileLock(L.root / ".lock")
 
 # The study as checked, read by every job; written when a run starts, and no input, so that a comment reruns nothing.
-STUDY = f"--study {L.study} --results {R}"
+STUDY = ["--study", str(L.study), "--results", R]
 
 shell.prefix(f"set -euo pipefail; export PYTHONPATH='{workflow.basedir}'; ")
 
@@ -75,7 +75,7 @@ rule data:
         key=JOBS.data_key,
         study=STUDY,
     shell:
-        "python -m fewstep data {params.study} --dataset {wildcards.dataset} > {log} 2>&1"
+        "python -m fewstep data {params.study:q} --dataset {wildcards.dataset} > {log:q} 2>&1"
 
 
 rule train:
@@ -98,8 +98,8 @@ rule train:
         key=JOBS.fit_key,
         study=STUDY,
     shell:
-        "python -m fewstep train {params.study} --dataset {wildcards.dataset} --seed {wildcards.seed}"
-        " --baseline {wildcards.baseline} --threads {threads} > {log} 2>&1"
+        "python -m fewstep train {params.study:q} --dataset {wildcards.dataset} --seed {wildcards.seed}"
+        " --baseline {wildcards.baseline} --threads {threads} > {log:q} 2>&1"
 
 
 rule fit:
@@ -123,8 +123,8 @@ rule fit:
         key=JOBS.fit_key,
         study=STUDY,
     shell:
-        "python -m fewstep fit {params.study} --dataset {wildcards.dataset} --seed {wildcards.seed}"
-        " --baseline {wildcards.baseline} --accelerator {wildcards.accelerator} --threads {threads} > {log} 2>&1"
+        "python -m fewstep fit {params.study:q} --dataset {wildcards.dataset} --seed {wildcards.seed}"
+        " --baseline {wildcards.baseline} --accelerator {wildcards.accelerator} --threads {threads} > {log:q} 2>&1"
 
 
 rule reference:
@@ -147,8 +147,8 @@ rule reference:
         key=JOBS.reference_key,
         study=STUDY,
     shell:
-        "python -m fewstep reference {params.study} --dataset {wildcards.dataset} --seed {wildcards.seed}"
-        " --model {wildcards.model} --threads {threads} > {log} 2>&1"
+        "python -m fewstep reference {params.study:q} --dataset {wildcards.dataset} --seed {wildcards.seed}"
+        " --model {wildcards.model} --threads {threads} > {log:q} 2>&1"
 
 
 rule sample:
@@ -170,8 +170,8 @@ rule sample:
         key=JOBS.sample_key,
         study=STUDY,
     shell:
-        "python -m fewstep sample {params.study} --dataset {wildcards.dataset} --seed {wildcards.seed}"
-        " --model {wildcards.model} --solver {wildcards.solver} --threads {threads} > {log} 2>&1"
+        "python -m fewstep sample {params.study:q} --dataset {wildcards.dataset} --seed {wildcards.seed}"
+        " --model {wildcards.model} --solver {wildcards.solver} --threads {threads} > {log:q} 2>&1"
 
 
 rule score:
@@ -194,8 +194,8 @@ rule score:
         key=JOBS.score_key,
         study=STUDY,
     shell:
-        "python -m fewstep score {params.study} --dataset {wildcards.dataset} --seed {wildcards.seed}"
-        " --model {wildcards.model} --solver {wildcards.solver} > {log} 2>&1"
+        "python -m fewstep score {params.study:q} --dataset {wildcards.dataset} --seed {wildcards.seed}"
+        " --model {wildcards.model} --solver {wildcards.solver} > {log:q} 2>&1"
 
 
 include: "evaluation/summaries.smk"

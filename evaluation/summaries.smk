@@ -27,7 +27,7 @@ rule leaderboard:
         key=JOBS.summary_key("evaluation.leaderboard"),
         study=STUDY,
     shell:
-        "python -m fewstep leaderboard {params.study} > {log} 2>&1"
+        "python -m fewstep leaderboard {params.study:q} > {log:q} 2>&1"
 
 
 for name in JOBS.datasets:
@@ -58,7 +58,7 @@ for name in JOBS.datasets:
             study=STUDY,
             dataset=name,
         shell:
-            "python -m fewstep figures {params.study} --dataset {params.dataset} > {log} 2>&1"
+            "python -m fewstep figures {params.study:q} --dataset {params.dataset} > {log:q} 2>&1"
 
 
 rule site:
@@ -80,7 +80,7 @@ rule site:
         key=JOBS.summary_key("evaluation.site"),
         study=STUDY,
     shell:
-        "python -m fewstep site {params.study} > {log} 2>&1"
+        "python -m fewstep site {params.study:q} > {log:q} 2>&1"
 
 
 # Last, so that everything else is there when a failed point ends the run with a non-zero exit code.
@@ -103,4 +103,4 @@ rule verdict:
         strict=JOBS.plan.study.strict,
         study=STUDY,
     shell:
-        "python -m fewstep verdict {params.study} 2>&1 | tee {log} {output}"
+        "python -m fewstep verdict {params.study:q} 2>&1 | tee {log:q} {output:q}"

@@ -21,6 +21,12 @@ from fewstep.registry import ROOT, Method
 PACKAGES = ("fewstep", "evaluation")
 NOT_DATA = (".py", ".pyc", ".md", ".rst", ".smk")
 PROSE = ("summary", "paper")  # keys of method.yaml that no result depends on
+# Modules that choose and report jobs. What they choose enters a job's key as settings; how they do it changes nothing.
+ROUTING = {
+    *("fewstep.cli", "fewstep.codehash", "fewstep.config", "fewstep.contract", "fewstep.dag", "fewstep.errors"),
+    *("fewstep.files", "fewstep.jobs", "fewstep.layout", "fewstep.plan", "fewstep.progress", "fewstep.provenance"),
+    *("fewstep.registry", "fewstep.schema", "fewstep.suggest", "fewstep.supervise", "evaluation.jobs"),
+}
 
 
 def _strip_docstrings(tree: ast.AST) -> ast.AST:
@@ -76,12 +82,12 @@ def _imports(file: Path) -> set[str]:
 
 @cache
 def closure(module: str) -> tuple[Path, ...]:
-    """The project files that `module` imports, itself and the packages above it among them."""
+    """The project files that `module` imports, itself and the packages above it among them, routing left out."""
     files: set[Path] = set()
     todo = [module]
     while todo:
         name = todo.pop()
-        file = _module_file(name)
+        file = None if name in ROUTING else _module_file(name)
         if file is not None and file not in files:
             files.add(file)
             todo += sorted(_imports(file)) + [name.rpartition(".")[0]] * ("." in name)

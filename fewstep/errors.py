@@ -21,6 +21,10 @@ class CheckpointError(UserError):
     """A stored file is truncated, corrupt or of another kind."""
 
 
+class WriteError(UserError):
+    """The disk is full or a folder can't be written."""
+
+
 class Diverged(FewstepError):
     """A loss, a weight or a sample is not finite."""
 

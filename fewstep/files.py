@@ -11,7 +11,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-from fewstep.errors import UserError
+from fewstep.errors import UserError, WriteError
 
 UMASK = os.umask(0)
 os.umask(UMASK)
@@ -33,7 +33,7 @@ def atomic(path: str | Path) -> Iterator[Path]:
             os.fsync(handle.fileno())
         temporary.replace(path)
     except OSError as error:
-        raise UserError(
+        raise WriteError(
             f"cannot write {path}: {error.strerror or error}; free space or choose another folder"
         ) from None
     finally:

@@ -8,7 +8,7 @@ from pathlib import Path
 from fewstep import data, registry
 from fewstep.checkpoints import State, checksum, save_state
 from fewstep.device import lease
-from fewstep.errors import FewstepError
+from fewstep.errors import FewstepError, UserError, WriteError, one_line
 from fewstep.plan import NONE, Fitted
 from fewstep.provenance import provenance
 from fewstep.registry import Method
@@ -62,7 +62,12 @@ def _fit(task: Task, method: Method, baseline: Method) -> State:
         fit = method.verb("fit")
         if fit is None:
             raise FewstepError(f"{method.id}: method.py has no function fit(task)")
-        state = fit(task)
+        try:
+            state = fit(task)
+        except WriteError:
+            raise
+        except UserError as error:  # a method's complaint is its own failure; the other jobs go on
+            raise FewstepError(one_line(error)) from error
         if not isinstance(state, State):
             raise FewstepError(
                 f"{method.id}: fit(task) returned {type(state).__name__}, not a State (task.state(model))"

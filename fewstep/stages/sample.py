@@ -20,7 +20,7 @@ from fewstep import data, registry
 from fewstep.checkpoints import load_tensors, save_tensors
 from fewstep.config import DatasetStudy
 from fewstep.device import lease
-from fewstep.errors import OK, Diverged, FewstepError, Upstream, UserError, one_line, status_of
+from fewstep.errors import OK, Diverged, FewstepError, Upstream, one_line, status_of
 from fewstep.files import write_json
 from fewstep.images import to_uint8
 from fewstep.plan import OWN, Entrant, Plan
@@ -145,11 +145,9 @@ class _Refused:
 
 
 def _point(draw: Callable, nfe: int) -> tuple[dict[str, Tensor], dict[str, Any]]:
-    """Tensors and row of one NFE; a method's failure becomes a row, bad input stays an error."""
+    """Tensors and row of one NFE; whatever a method raises becomes a row."""
     try:
         samples, row = draw(nfe)
-    except UserError:
-        raise
     except Exception as error:
         if not isinstance(error, Upstream):
             traceback.print_exc()

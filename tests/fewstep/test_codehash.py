@@ -112,3 +112,11 @@ def test_a_stage_depends_on_the_data_beside_its_modules(tmp_path, monkeypatch):
     finally:
         closure.cache_clear()
         stage_hash.cache_clear()
+
+
+def test_routing_names_modules_that_exist_and_no_stage_counts_them():
+    """A routing module's edit must not retrain; a name that is mistyped there would."""
+    for name in codehash.ROUTING:
+        file = codehash._module_file(name)
+        assert file is not None, name
+        assert all(file not in codehash.closure(f"fewstep.stages.{stage}") for stage in ("fit", "sample"))
