@@ -4,6 +4,7 @@ from pathlib import Path
 
 import pytest
 
+from fewstep import codehash
 from fewstep.codehash import ROOT, closure, method_hash, stage_hash
 
 CODE = '''"""Says what it does."""
