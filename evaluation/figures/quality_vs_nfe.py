@@ -41,7 +41,9 @@ def panels(
         _lines(axes[0, j], free, x, style)
         axes[0, j].set_title(baseline if not accelerated else f"{baseline}, no accelerator")
         if accelerated:
-            _lines(axes[1, j], shown[(shown["baseline"] == baseline) & (shown["accelerator"] != "none")], x, style)
+            fitted = shown[(shown["baseline"] == baseline) & (shown["accelerator"] != "none")]
+            axes[1, j].set_visible(len(fitted) > 0)
+            _lines(axes[1, j], fitted, x, style)
             axes[1, j].set_title(f"{baseline}, accelerated")
             if x == "nfe" and len(free):
                 best = free.groupby("nfe")["mean"].min()
@@ -49,10 +51,13 @@ def panels(
     for axis in axes.flat:
         _controls(axis, controls)
     _scales(axes, shown, controls, x)
-    for axis in axes[:, 0]:
-        axis.set_ylabel(f"{rows['metric'].iloc[0]} (lower is better)")
-    for axis in axes[-1]:
-        axis.set_xlabel(X_LABEL[x])
+    for i, j in ((i, j) for i in range(n_rows) for j in range(len(baselines))):
+        if j == 0 or not axes[i, j - 1].get_visible():
+            axes[i, j].set_ylabel(f"{rows['metric'].iloc[0]} (lower is better)")
+            axes[i, j].tick_params(labelleft=True)
+        if i == n_rows - 1 or not axes[i + 1, j].get_visible():
+            axes[i, j].set_xlabel(X_LABEL[x])
+            axes[i, j].tick_params(labelbottom=True)
     models = [m for m in style.colour if m in {model_name(b, a) for b, a in shown[["baseline", "accelerator"]].values}]
     style.legend(figure, models, sorted(shown["solver"].unique()), _others(controls, x == "nfe" and bool(accelerated)))
     failed = failures(rows)

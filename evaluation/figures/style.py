@@ -1,4 +1,4 @@
-"""One look for all figures: a colour a model, a marker and dash a solver, the same everywhere."""
+"""One look for all figures: a colour a method (solver or accelerator), a marker and dash a solver, everywhere."""
 
 from dataclasses import dataclass
 from pathlib import Path
@@ -42,9 +42,10 @@ RC = {
 
 @dataclass(frozen=True)
 class Style:
-    """Colours by model name and (marker, dash) by solver."""
+    """Colours by model name and by solver, (marker, dash) by solver."""
 
     colour: dict[str, str]
+    solver_colour: dict[str, str]
     marker: dict[str, str]
     dash: dict[str, tuple[float, ...]]
 
@@ -54,20 +55,23 @@ class Style:
         entrants = board[board["kind"] == "entrant"]
         baselines, solvers = sorted(set(entrants["baseline"])), sorted(set(entrants["solver"]))
         accelerators = sorted(set(entrants["accelerator"]) - {"none", ""})
-        extra = sns.husl_palette(max(1, len(accelerators) - len(HUES)), s=0.7, l=0.5).as_hex()
-        hue = {"none": "#3c3c3c"} | dict(zip(accelerators, [*HUES, *extra], strict=False))
+        methods = [*accelerators, *solvers]  # no two of them share a colour
+        extra = sns.husl_palette(max(1, len(methods) - len(HUES)), s=0.7, l=0.5).as_hex()
+        of_method = dict(zip(methods, [*HUES, *extra], strict=False))
+        hue = {"none": "#3c3c3c"} | {a: of_method[a] for a in accelerators}
         colour = {
             model_name(b, a): _lighter(hue[a], i / max(1, len(baselines) - 1))
             for i, b in enumerate(baselines)
             for a in hue
         }
         marker = {s: MARKERS[i % len(MARKERS)] for i, s in enumerate(solvers)}
-        return cls(colour, marker, {s: DASHES[i % len(DASHES)] for i, s in enumerate(solvers)})
+        dash = {s: DASHES[i % len(DASHES)] for i, s in enumerate(solvers)}
+        return cls(colour, {s: of_method[s] for s in solvers}, marker, dash)
 
     def line(self, model: str, solver: str) -> dict:
-        """Keywords of a line of this model and solver."""
+        """Keywords of a line: the accelerator's colour where there is one, else the solver's."""
         return {
-            "color": self.colour[model],
+            "color": self.colour[model] if "+" in model else self.solver_colour[solver],
             "marker": self.marker[solver],
             "linestyle": (0, self.dash[solver]) if self.dash[solver] else "-",
             "linewidth": 1.3,
@@ -77,15 +81,15 @@ class Style:
         }
 
     def legend(self, figure: Figure, models: list[str], solvers: list[str], others: list[Line2D]) -> None:
-        """One legend to the right of all panels: colours of models, then markers of solvers, then other lines."""
+        """One legend to the right of all panels: solvers, then colours of accelerated models, then other lines."""
 
         def head(text: str) -> Line2D:
             return Line2D([], [], linestyle="none", label=f"$\\bf{{{text}}}$")
 
-        handles = [head("model"), *(Line2D([], [], color=self.colour[m], linewidth=4, label=m) for m in models)]
-        handles.append(head("solver"))
-        for solver in solvers:
-            handles.append(Line2D([], [], label=solver, **(self.line(models[0], solver) | {"color": INK})))
+        handles = [head("solver"), *(Line2D([], [], label=solver, **self.line("", solver)) for solver in solvers)]
+        if accelerated := [m for m in models if "+" in m]:
+            handles.append(head("accelerated"))
+            handles += [Line2D([], [], color=self.colour[m], linewidth=4, label=m) for m in accelerated]
         if others:
             handles += [head("reference"), *others]
         columns = 1 if len(handles) <= 34 else 2
