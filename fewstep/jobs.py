@@ -9,7 +9,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-from filelock import FileLock
+from filelock import FileLock, Timeout
 
 from fewstep.errors import UserError
 from fewstep.files import read_json, write_json
@@ -24,7 +24,7 @@ def state_folder(layout: Layout, stage: str, parts: tuple[str, ...], key: str) -
     """The job's own state folder, locked; what other settings left behind is removed, as is the folder at the end."""
     parent = layout.state(stage, *parts)
     parent.mkdir(parents=True, exist_ok=True)
-    with FileLock(parent / ".lock"):
+    with _alone(parent):
         for other in parent.iterdir():
             if other.is_dir() and other.name != key:
                 shutil.rmtree(other)
@@ -32,6 +32,21 @@ def state_folder(layout: Layout, stage: str, parts: tuple[str, ...], key: str) -
         folder.mkdir(exist_ok=True)
         yield folder
         shutil.rmtree(folder)
+
+
+@contextlib.contextmanager
+def _alone(folder: Path) -> Iterator[None]:
+    """Hold the folder's lock; say so if another process, e.g. one that a killed run left behind, has it."""
+    lock = FileLock(folder / ".lock")
+    try:
+        lock.acquire(timeout=0)
+    except Timeout:
+        print(f"{folder}: another process is at this job; waiting for it to end", file=sys.stderr, flush=True)
+        lock.acquire()
+    try:
+        yield
+    finally:
+        lock.release()
 
 
 def run_stage(
