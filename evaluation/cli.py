@@ -8,6 +8,7 @@ import click
 
 from fewstep.cli import dataset_option, planned, seed_option, study_options, threads_option
 from fewstep.layout import Layout
+from fewstep.pictures import pictures
 from fewstep.plan import Fitted, Plan
 
 
@@ -60,6 +61,9 @@ def figures(plan: Plan, layout: Layout, dataset: str) -> None:
 
     plan.section(dataset)
     figures.make_all(layout.root, dataset)
+    for picture in pictures(plan, layout, dataset):
+        if not picture.exists():
+            figures.placeholder(picture, "nothing to draw: no point of this dataset is ok")
 
 
 @click.command()
@@ -80,7 +84,7 @@ def verdict(plan: Plan, layout: Layout) -> None:
     from evaluation import records
 
     table = pd.read_csv(layout.root / "leaderboard.csv", keep_default_na=False)
-    failed = table[table.status != "ok"]
+    failed = table[~table.status.isin(["ok", "skipped"])]
     models = records.load(layout.root)
     models = models[(models.kind == "reference") & (models.status != "ok")]
     for row in models.itertuples():
@@ -91,9 +95,8 @@ def verdict(plan: Plan, layout: Layout) -> None:
         click.echo(
             f"{len(failed)} of {len(table)} points failed; all others are in {layout.root}/leaderboard.csv. ", err=True
         )
-        click.echo(
-            "After a fix in a method's folder the next run tries it again; otherwise: python -m fewstep retry", err=True
-        )
+        click.echo("After a fix in a method's folder the next run tries it again; otherwise remove it:", err=True)
+        click.echo(f"  python -m fewstep retry --study {layout.study} --results {layout.root}", err=True)
         sys.exit(int(plan.study.strict))
     click.echo(f"all {len(table)} points are ok; open {layout.root}/index.html")
 

@@ -26,19 +26,24 @@ def publish(study: str, results: Path, target: Path | None = None) -> Path:
         raise UserError(
             f"{results} comes from {', '.join(commits) or 'no commit'}, or from uncommitted code; run it anew"
         )
+    if missing := [name for name in KEPT if not (results / name).exists()]:
+        raise UserError(f"{results} has no {', '.join(missing)}; finish the run first")
     target = target or ROOT / "results" / "published" / study
-    shutil.rmtree(target, ignore_errors=True)
-    (target / "figures").mkdir(parents=True)
+    draft = target.with_name(f".{target.name}.new")
+    shutil.rmtree(draft, ignore_errors=True)
+    (draft / "figures").mkdir(parents=True)
     for name in KEPT:
-        shutil.copyfile(results / name, target / name)
+        shutil.copyfile(results / name, draft / name)
     for file in sorted((results / "figures").glob("*.*")):
         if file.suffix in (".png", ".csv"):
-            shutil.copyfile(file, target / "figures" / file.name)
+            shutil.copyfile(file, draft / "figures" / file.name)
     devices = ", ".join(sorted(set(table["provenance_device"]) - {""}))
     write_text(
-        target / "README.md",
+        draft / "README.md",
         f"# {study}\n\nMade by commit `{commits[0]}` on {devices}, {table['provenance_started'].min()[:10]}:\n\n"
         f"    snakemake --cores all --configfile studies/{study}.yaml\n\n"
         "`leaderboard.csv` follows from `records.parquet` (a test holds this); `leaderboard.md` is the short form.\n",
     )
+    shutil.rmtree(target, ignore_errors=True)
+    draft.rename(target)
     return target

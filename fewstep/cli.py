@@ -124,7 +124,10 @@ def sample(plan: Plan, layout: Layout, dataset: str, seed: int, threads: int, mo
         section = plan.section(dataset).model_copy(update={"nfe": sorted(set(nfe))})
         plan = Plan(plan.study.model_copy(update={"datasets": {**plan.study.datasets, dataset: section}}))
         entrant = plan.entrant(dataset, seed, model, solver)
-    jobs.sample(plan, layout, entrant, threads)
+    # The study's own file holds all its NFE; a selection goes beside it.
+    output = (Layout(layout.root / "by-hand") if nfe else layout).samples(dataset, seed, model, solver)
+    jobs.sample(plan, layout, entrant, threads, output)
+    click.echo(output)
 
 
 @main.command("plan")

@@ -98,7 +98,12 @@ def _with_data(files: Iterable[Path]) -> list[Path]:
     """The files with the data beside them: weights, templates, published numbers."""
     files = set(files)
     beside = (file for folder in {file.parent for file in files} for file in folder.iterdir() if file.is_file())
-    return sorted(files | {file for file in beside if file.suffix not in NOT_DATA and not file.name.startswith(".")})
+    return sorted(files | {file for file in beside if _counts(file)})
+
+
+def _counts(file: Path) -> bool:
+    """Whether a file is data that code may read: no prose, no editor's backup."""
+    return file.is_file() and file.suffix not in NOT_DATA and not file.name.startswith(".") and file.name[-1] != "~"
 
 
 def _hash(files: Iterable[Path], base: Path) -> str:
@@ -108,7 +113,7 @@ def _hash(files: Iterable[Path], base: Path) -> str:
 @cache
 def method_hash(folder: Path) -> str:
     """Hash of a method's folder and of the shared code that it imports; its README is prose and does not count."""
-    files = sorted(file for file in folder.rglob("*") if file.is_file() and file.suffix in (".py", ".yaml"))
+    files = sorted(file for file in folder.rglob("*") if _counts(file) or file.suffix == ".py")
     shared = {part for file in files if file.suffix == ".py" for name in _imports(file) for part in closure(name)}
     return hashlib.sha256((_hash(files, folder) + _hash(sorted(shared), ROOT)).encode()).hexdigest()
 

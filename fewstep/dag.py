@@ -12,9 +12,9 @@ from fewstep import registry
 from fewstep.codehash import stage_hash
 from fewstep.config import make_study
 from fewstep.errors import UserError
-from fewstep.facts import DATASETS
 from fewstep.files import digest
 from fewstep.layout import CONTROL, Layout
+from fewstep.pictures import pictures
 from fewstep.plan import NONE, OWN, Entrant, Fitted, Plan
 
 PATTERN = "{dataset}", "{seed}", "{model}"
@@ -65,15 +65,7 @@ class Dag:
 
     def figures(self, dataset: str) -> list[Path]:
         """The pictures of a dataset that a report shows."""
-        kinds = ["quality_vs_nfe", "quality_vs_seconds", "curvature"]
-        nfes = sorted(
-            {nfe for e in self.plan.entrants if e.fitted.dataset == dataset and not e.control for nfe in e.nfes}
-        )
-        if DATASETS[dataset].family == "image":
-            kinds += [f"sample_grid_nfe{nfe}" for nfe in {nfes[0], nfes[(len(nfes) - 1) // 2]}]
-        elif DATASETS[dataset].shape == (2,):
-            kinds += [f"samples_2d_nfe{nfes[(len(nfes) - 1) // 2]}", "trajectories_2d"]
-        return [self.layout.root / "figures" / f"{dataset}_{kind}.png" for kind in kinds]
+        return pictures(self.plan, self.layout, dataset)
 
     # keys
 

@@ -12,30 +12,37 @@ from pathlib import Path
 import torch
 from filelock import FileLock, Timeout
 
+from fewstep.layout import WAITING
+
 
 @contextlib.contextmanager
-def lease() -> Iterator[torch.device]:
-    """Yield the device to work on.
+def lease(state: Path) -> Iterator[torch.device]:
+    """Yield the device to work on: the CPU, or a GPU that no other job of this user has.
 
-    A scheduler that has set CUDA_VISIBLE_DEVICES has chosen already. Otherwise each GPU is lent to one job at a time,
-    however many jobs Snakemake starts; a job waits for the first free one.
+    However many jobs Snakemake starts, each GPU is lent to one at a time; a job waits for the first free one and
+    touches a file in its state folder, so that waiting doesn't count as work. The lock is on the device's name in
+    CUDA_VISIBLE_DEVICES, where that is set.
     """
     if not torch.cuda.is_available():
         yield torch.device("cpu")
         return
-    if "CUDA_VISIBLE_DEVICES" in os.environ:
-        yield torch.device("cuda", 0)
-        return
+    names = [name for name in os.environ.get("CUDA_VISIBLE_DEVICES", "").split(",") if name.strip()]
+    names = names or [str(index) for index in range(torch.cuda.device_count())]
     folder = Path(tempfile.gettempdir()) / f"fewstep-gpus-{os.getuid()}"
     folder.mkdir(exist_ok=True)
+    locks = [FileLock(folder / f"{name.strip().replace('/', '_')}.lock") for name in names]
     while True:
-        for index in range(torch.cuda.device_count()):
-            lock = FileLock(folder / f"{index}.lock")
+        for index, lock in enumerate(locks):
             try:
                 lock.acquire(timeout=0)
             except Timeout:
                 continue
-            with lock:
+            try:
+                (state / WAITING).touch()
+                torch.cuda.set_device(index)
                 yield torch.device("cuda", index)
+            finally:
+                lock.release()
             return
+        (state / WAITING).touch()
         time.sleep(1.0)

@@ -11,17 +11,19 @@ from typing import Any
 
 from filelock import FileLock, Timeout
 
-from fewstep.errors import UserError
-from fewstep.files import read_json, write_json
-from fewstep.headers import save_failure
-from fewstep.layout import Layout
-from fewstep.plan import Entrant, Fitted, Plan
+from fewstep.errors import OUT_OF_MEMORY, TIMEOUT, UserError
+from fewstep.files import digest, read_json, write_json
+from fewstep.headers import read_header, save_failure
+from fewstep.layout import BEAT, KEEP, Layout, point_file
+from fewstep.plan import NONE, Entrant, Fitted, Plan
 from fewstep.supervise import USER_ERROR, Outcome, run_worker
 
 
 @contextlib.contextmanager
 def state_folder(layout: Layout, stage: str, parts: tuple[str, ...], key: str) -> Iterator[Path]:
-    """The job's own state folder, locked; what other settings left behind is removed, as is the folder at the end."""
+    """The job's own state folder, locked. What other settings left behind is removed, and the folder too at the end,
+    unless `keep` was written there: a job that ran out of time or memory can go on once it is given more.
+    """
     parent = layout.state(stage, *parts)
     parent.mkdir(parents=True, exist_ok=True)
     with _alone(parent):
@@ -30,8 +32,16 @@ def state_folder(layout: Layout, stage: str, parts: tuple[str, ...], key: str) -
                 shutil.rmtree(other)
         folder = parent / key
         folder.mkdir(exist_ok=True)
+        (folder / KEEP).unlink(missing_ok=True)
         yield folder
-        shutil.rmtree(folder)
+        if not (folder / KEEP).exists():
+            shutil.rmtree(folder)
+
+
+def upstream_key(layout: Layout, fitted: Fitted) -> str:
+    """Which model a job builds on: a state that was begun with another one must not be gone on with."""
+    header = read_header(layout.model(fitted.dataset, fitted.seed, fitted.model))
+    return digest([header.get("key"), header.get("info", {}).get("weights_sha256")])
 
 
 @contextlib.contextmanager
@@ -83,23 +93,33 @@ def run_stage(
 def fit(plan: Plan, layout: Layout, fitted: Fitted, threads: int) -> None:
     """Train or fit one model; on failure its file holds the status instead of weights."""
     parts = (fitted.dataset, f"seed{fitted.seed}", fitted.model)
-    with state_folder(layout, "fit", parts, key := plan.fit_key(fitted)) as folder:
+    key = plan.fit_key(fitted)
+    begun = key
+    if fitted.accelerator != NONE:
+        begun = digest([key, upstream_key(layout, Fitted(fitted.dataset, fitted.seed, fitted.baseline))])
+    with state_folder(layout, "fit", parts, begun) as folder:
         stage = "fewstep.stages.fit"
         outcome = run_stage(plan, layout, stage, fitted, parts, folder, threads, model=fitted.model)
         if not outcome.ok:
             header = {"dataset": fitted.dataset, "seed": fitted.seed, "model": fitted.model, "key": key}
             file = layout.model(fitted.dataset, fitted.seed, fitted.model)
             save_failure(file, outcome.status, outcome.reason, header)
+            if outcome.status in (TIMEOUT, OUT_OF_MEMORY):
+                (folder / KEEP).touch()
 
 
-def sample(plan: Plan, layout: Layout, entrant: Entrant, threads: int) -> None:
+def sample(plan: Plan, layout: Layout, entrant: Entrant, threads: int, output: Path | None = None) -> None:
     """Sample an entrant at all its NFE; a point that fails, hangs or crashes is a row of its own."""
     fitted = entrant.fitted
     parts = (fitted.dataset, f"seed{fitted.seed}", entrant.model, entrant.solver)
-    options = {"limit": plan.study.limits.point_minutes * 60, "model": entrant.model, "solver": entrant.solver}
-    with state_folder(layout, "sample", parts, plan.sample_key(entrant)) as folder:
-        points = {nfe: folder / f"nfe{nfe}.safetensors" for nfe in entrant.nfes}
-        beat = folder / "current.json"
+    output = output or layout.samples(fitted.dataset, fitted.seed, entrant.model, entrant.solver)
+    options = {"model": entrant.model, "solver": entrant.solver, "output": str(output)}
+    options["limit"] = plan.study.limits.point_minutes * 60
+    key = plan.sample_key(entrant)
+    begun = key if entrant.control else digest([key, upstream_key(layout, fitted)])
+    with state_folder(layout, "sample", parts, begun) as folder:
+        points = {nfe: point_file(folder, nfe) for nfe in entrant.nfes}
+        beat = folder / BEAT
         while True:
             beat.unlink(missing_ok=True)
             stage = "fewstep.stages.sample"

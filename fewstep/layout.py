@@ -7,6 +7,14 @@ from pathlib import Path
 
 CONTROL = "control"
 
+# In a job's state folder: what it is at now, a sign that the folder outlives a failure, the sign of waiting for a GPU.
+BEAT, KEEP, WAITING = "current.json", "keep", "waiting"
+
+
+def point_file(state: Path, nfe: int) -> Path:
+    """Where the samples of one NFE wait for the others."""
+    return state / f"nfe{nfe}.safetensors"
+
 
 @dataclass(frozen=True)
 class Layout:

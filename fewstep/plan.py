@@ -117,6 +117,8 @@ class Plan:
     @staticmethod
     def _suits(method: Method, dataset: str) -> bool:
         facts = DATASETS[dataset]
+        if method.kind == "control":
+            return facts.primary != "ode_rmse"  # a control has no ODE to be near
         if facts.exact and method.kind in ("baseline", "accelerator"):
             return method.kind == "baseline" and method.exact  # an exact field needs no training and no fit
         return method.card.supports.data in ("any", facts.family)
@@ -224,6 +226,7 @@ class Plan:
         solvers = registry.of_kind("solver")
         used = [solvers[value] for value in params.values() if isinstance(value, str) and value in solvers]
         values = [fitted.__dict__, section.net.model_dump(), settings, params]
+        values += [self.params(fitted.dataset, solver) for solver in used]
         return digest([code_hash("fewstep.stages.fit", method, *used), *values])
 
     def reference_key(self, fitted: Fitted) -> str:

@@ -31,7 +31,7 @@ def _device_name(device: torch.device) -> str:
 
 def provenance(study: Study, device: torch.device) -> dict[str, Any]:
     """Versions, commit, whether the tree had uncommitted changes, the study's hash, the device."""
-    changes = _git("status", "--porcelain", "--untracked-files=no")
+    changes = _git("status", "--porcelain", "--", "fewstep", "methods", "evaluation")
     return {
         "version": __version__,
         "commit": _git("rev-parse", "HEAD") or "unknown",

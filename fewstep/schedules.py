@@ -55,7 +55,7 @@ SCHEDULES: dict[str, Callable[[Path, int], Tensor]] = {
 def times(path: Path, n: int, schedule: str, end: str = ZERO) -> Tensor:
     """The n + 1 times of an n-step grid.
 
-    `end="zero"` makes t = 0 the last node (the last step then returns the denoised image on EDM and VP);
+    `end="zero"` makes t = 0 the last node (where a rule in natural coordinates returns the denoised image);
     `end="t_min"` stops at the schedule's smallest positive time, or at 0 where the path has none.
     Raises UserError for an unknown schedule or end and for n < 1.
     """

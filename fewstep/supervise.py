@@ -17,6 +17,7 @@ from typing import Any
 
 from fewstep.errors import FAILED, OK, OUT_OF_MEMORY, TIMEOUT
 from fewstep.files import write_json
+from fewstep.layout import WAITING
 
 POLL, STARTUP = 0.1, 300.0  # seconds
 USER_ERROR = "user_error"
@@ -38,8 +39,8 @@ def run_worker(stage: str, args: dict[str, Any], state_dir: Path, limit: float, 
     """Run `stage.run(**args)` in a worker until it ends.
 
     `limit` seconds may pass in all, or between two writes of the file `beat` where the stage writes one (it has
-    STARTUP seconds until the first). A worker that is killed from outside is started once more: its stage resumes
-    from `state_dir`.
+    STARTUP seconds until the first); waiting for a GPU doesn't count. A worker that is killed from outside is started
+    once more: its stage resumes from `state_dir`.
     """
     for attempt in (1, 2):
         outcome, killed = _run_once(stage, args, state_dir, limit, beat)
@@ -49,8 +50,10 @@ def run_worker(stage: str, args: dict[str, Any], state_dir: Path, limit: float, 
     return outcome
 
 
-def _sign(beat: Path | None) -> int | None:
-    return beat.stat().st_mtime_ns if beat is not None and beat.exists() else None
+def _sign(beat: Path | None, state_dir: Path) -> list[int]:
+    """Changes whenever the worker gives a sign of progress, or of waiting for a GPU."""
+    files = [state_dir / WAITING] + [beat] * (beat is not None)
+    return [file.stat().st_mtime_ns if file.exists() else 0 for file in files]
 
 
 def _run_once(stage, args, state_dir: Path, limit: float, beat: Path | None) -> tuple[Outcome, bool]:
@@ -62,11 +65,11 @@ def _run_once(stage, args, state_dir: Path, limit: float, beat: Path | None) -> 
     worker = subprocess.Popen([sys.executable, "-m", "fewstep.worker", str(job)])
     previous = signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))
     try:
-        sign, since = _sign(beat), time.monotonic()
+        sign, since = _sign(beat, state_dir), time.monotonic()
         allowed = limit if beat is None else max(limit, STARTUP)
         while worker.poll() is None:
             time.sleep(POLL)
-            if (now := _sign(beat)) != sign:
+            if (now := _sign(beat, state_dir)) != sign:
                 sign, since, allowed = now, time.monotonic(), limit
             if time.monotonic() - since > allowed:
                 return Outcome(TIMEOUT, f"no end after {limit:.0f} s"), False

@@ -1,4 +1,4 @@
-"""The one training loop: EMA and learning-rate warm-up, clipping, bf16 on GPUs, bit-exact resume."""
+"""The one training loop: EMA and learning-rate warm-up, clipping, bf16 on GPUs, resume (bit-exact on a CPU)."""
 
 from __future__ import annotations
 
@@ -39,6 +39,7 @@ class _Run:
         self.averages = [e for e, p in zip(self.ema.parameters(), model.parameters(), strict=True) if p.requires_grad]
         self.optimiser = torch.optim.Adam(self.weights, lr=0.0, fused=True)
         self.curve: list[tuple[int, float]] = []
+        self.spent, self.started = 0.0, time.monotonic()  # seconds before this process, and when it began
 
     def save(self, file, key: str) -> None:
         tensors = {f"model.{k}": v for k, v in self.model.state_dict().items()}
@@ -46,7 +47,16 @@ class _Run:
         for index, moments in self.optimiser.state_dict()["state"].items():
             tensors |= {f"adam.{index}.{k}": torch.as_tensor(v) for k, v in moments.items()}
         tensors["rng"] = self.rng.get_state()
-        save_tensors(file, tensors, {"key": key, "step": self.step, "curve": self.curve})
+        save_tensors(
+            file,
+            tensors,
+            {
+                "key": key,
+                "step": self.step,
+                "curve": self.curve,
+                "seconds": self.spent + time.monotonic() - self.started,
+            },
+        )
 
     def load(self, file, key: str) -> None:
         """Continue from `file`; a file of other settings or a broken one is left aside and training starts anew."""
@@ -71,6 +81,7 @@ class _Run:
         self.optimiser.load_state_dict(state)
         self.rng.set_state(tensors["rng"])
         self.step, self.curve = header["step"], [tuple(point) for point in header["curve"]]
+        self.spent = header["seconds"]
 
 
 def train(
@@ -94,7 +105,7 @@ def train(
     saved = time.monotonic()
     check_every = 1 if task.device.type == "cpu" else 50  # reading a loss makes a GPU wait
     model.train()
-    with torch.random.fork_rng(devices=[]):
+    with torch.random.fork_rng(devices=[task.device] if task.device.type == "cuda" else []):
         steps = range(run.step, budget.steps)
         for step in track(steps, f"{'/'.join(map(str, task.axes[1:]))} {name}", budget.steps, initial=run.step,
                           scale=budget.batch, unit="image"):  # fmt: skip
@@ -127,4 +138,5 @@ def train(
             average.copy_(current)
     task.ledger.setdefault("curves", {})[name] = run.curve
     task.ledger["steps"] = task.ledger.get("steps", 0) + budget.steps
+    task.ledger["seconds_before"] = task.ledger.get("seconds_before", 0.0) + run.spent
     return run.ema

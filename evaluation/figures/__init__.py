@@ -14,7 +14,7 @@ from evaluation.figures import (
     samples_2d,
     trajectories_2d,
 )
-from evaluation.figures.style import Style
+from evaluation.figures.style import Style, new_figure, save
 from evaluation.leaderboard import leaderboard
 
 # In the order in which a page shows them. A kind draws nothing for a dataset that it does not suit.
@@ -43,6 +43,13 @@ def make_all(results: Path, only: str | None = None) -> list[Path]:
             for kind in KINDS.values():
                 paths += kind.draw(dataset, board, records, results, style)
     return paths
+
+
+def placeholder(picture: Path, text: str) -> None:
+    """A picture that says why there is none, in place of a declared one."""
+    figure = new_figure(6, 1)
+    figure.text(0.5, 0.5, text, ha="center", va="center", color="#666666")
+    save(figure, picture.parents[1], picture.stem, text, pd.DataFrame({"note": [text]}))
 
 
 def middle_nfe(board: pd.DataFrame) -> int | None:

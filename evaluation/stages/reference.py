@@ -5,6 +5,8 @@ Made once a model and shared by every entrant that samples it.
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import torch
 
 from evaluation import trajectories
@@ -22,14 +24,14 @@ from fewstep.stages.common import Loaded, layout_of, load_fitted, load_plan, set
 KEPT_IMAGES, KEPT_NODES = 16, 16
 
 
-def run(study: str, results: str, dataset: str, seed: int, model: str, threads: int, state_dir: str = "") -> None:
+def run(study: str, results: str, dataset: str, seed: int, model: str, state_dir: str, threads: int) -> None:
     """Write the model's reference: numbers as JSON, `solution`, `trajectory` and `trajectory_times` as tensors."""
     set_threads(threads)
     plan = load_plan(study)
     section = plan.section(dataset)
     fitted = Fitted.named(dataset, seed, model)
     layout = layout_of(results)
-    with lease() as device:
+    with lease(Path(state_dir)) as device:
         record = describe(fitted) | {"provenance": provenance(plan.study, device)}
         try:
             loaded = load_fitted(layout, fitted, device)

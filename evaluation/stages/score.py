@@ -29,13 +29,13 @@ def run(plan: Plan, layout: Layout, entrant: Entrant) -> None:
     solution = {}
     if not entrant.control:
         solution, _ = load_arrays(layout.reference(fitted.dataset, fitted.seed, entrant.model, ".safetensors"))
-    metrics = _distribution_metrics(fitted.dataset, reference)
+    metrics = _distribution_metrics(fitted.dataset, reference, section.block_size)
     points = []
     for row in header["points"]:
         point = {**row, "metrics": []}
         if row["status"] == OK:
             x, probe = samples[f"nfe{row['nfe']}"], samples[f"probe_nfe{row['nfe']}"]
-            found = list(_block_scores(metrics, x, section.blocks, section.block_size, len(reference)))
+            found = list(_block_scores(metrics, x, section.blocks, section.block_size))
             if "solution" in solution:
                 found += _ode_rmse(probe, solution["solution"], section.blocks)
             if all(math.isfinite(metric["value"]) for metric in found):
@@ -61,24 +61,25 @@ def run(plan: Plan, layout: Layout, entrant: Entrant) -> None:
     write_json(layout.scores(fitted.dataset, fitted.seed, entrant.model, entrant.solver), record)
 
 
-def _distribution_metrics(dataset: str, reference: np.ndarray) -> dict[str, Metric]:
-    """Metrics of a set of samples against the reference, by name."""
+def _distribution_metrics(dataset: str, reference: np.ndarray, size: int) -> dict[str, tuple[Metric, int]]:
+    """Metrics of `size` samples against the reference, by name, each with how many reference points it uses."""
     if DATASETS[dataset].primary == "fd_digits":
         from evaluation.extractors import digits
 
         wanted = Moments(digits.features(reference))
-        return {"fd_digits": lambda x: frechet_distance(Moments(digits.features(x)), wanted)}
+        return {"fd_digits": (lambda x: frechet_distance(Moments(digits.features(x)), wanted), len(reference))}
     from evaluation.metrics.wasserstein import sliced_w2, w2  # POT is slow to import
 
     # As many reference points as samples: the exact plan takes time and memory quadratic in them.
-    return {"w2": lambda x: w2(x, reference[: len(x)]), "sliced_w2": lambda x: sliced_w2(x, reference)}
+    near = reference[:size]
+    return {"w2": (lambda x: w2(x, near), len(near)), "sliced_w2": (lambda x: sliced_w2(x, reference), len(reference))}
 
 
-def _block_scores(metrics, x: np.ndarray, blocks: int, size: int, n_reference: int) -> Iterator[dict[str, Any]]:
-    counts = {"n_generated": size, "n_reference": n_reference}
+def _block_scores(metrics, x: np.ndarray, blocks: int, size: int) -> Iterator[dict[str, Any]]:
     for block in range(blocks):
-        for name, metric in metrics.items():
+        for name, (metric, n_reference) in metrics.items():
             value = metric(x[block * size : (block + 1) * size])
+            counts = {"n_generated": size, "n_reference": n_reference}
             yield {"metric": name, "block": block, "value": float(value), **counts}
 
 

@@ -34,7 +34,11 @@ def eight_gaussians() -> Dataset:
 
 
 def _moons(upper: Tensor, rng: torch.Generator) -> Tensor:
-    """Two half circles with noise 0.2, then 3 x - 1."""
+    """Two half circles with Gaussian noise of 0.2, then 3 x - 1.
+
+    torchdyn's generator, which the 2-D tables used, adds one uniform number in [0, 0.2) to both coordinates instead:
+    a W2 on these moons is no published one.
+    """
     angle = math.pi * torch.rand(len(upper), generator=rng)
     x = torch.where(upper, angle.cos(), 1 - angle.cos())
     y = torch.where(upper, angle.sin(), 0.5 - angle.sin())

@@ -23,7 +23,7 @@ def run(study: str, results: str, dataset: str, seed: int, model: str, state_dir
     fitted = Fitted.named(dataset, seed, model)
     baseline = registry.get(fitted.baseline, "baseline")
     method = baseline if fitted.accelerator == NONE else registry.get(fitted.accelerator, "accelerator")
-    with lease() as device:
+    with lease(Path(state_dir)) as device:
         task = Task(
             dataset=data.load(dataset),
             params=plan.params(dataset, method),
@@ -39,7 +39,7 @@ def run(study: str, results: str, dataset: str, seed: int, model: str, state_dir
             task.baseline = load_fitted(layout_of(results), Fitted(dataset, seed, fitted.baseline), device).state.model
         before = time.monotonic()
         state = _fit(task, method, baseline)
-        state.info["seconds"] = round(time.monotonic() - before, 2)
+        state.info["seconds"] = round(time.monotonic() - before + task.ledger.get("seconds_before", 0.0), 2)
         state.info["weights_sha256"] = checksum(state.model.state_dict()) if state.model is not None else ""
         state.info["flops_per_call"] = Loaded(fitted, state, device).flops_per_call()
         header = {

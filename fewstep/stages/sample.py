@@ -21,25 +21,33 @@ from fewstep.checkpoints import load_tensors, save_tensors
 from fewstep.config import DatasetStudy
 from fewstep.device import lease
 from fewstep.errors import OK, Diverged, FewstepError, Upstream, one_line, status_of
+from fewstep.facts import DATASETS
 from fewstep.files import write_json
 from fewstep.images import to_uint8
+from fewstep.layout import BEAT, point_file
 from fewstep.plan import OWN, Entrant, Plan
 from fewstep.provenance import provenance
 from fewstep.seeds import SampleRng, latents
 from fewstep.stages.common import layout_of, load_fitted, load_plan, set_threads
 
-BEAT = "current.json"
-
 
 def run(
-    study: str, results: str, dataset: str, seed: int, model: str, solver: str, state_dir: str, threads: int
+    study: str,
+    results: str,
+    dataset: str,
+    seed: int,
+    model: str,
+    solver: str,
+    state_dir: str,
+    threads: int,
+    output: str,
 ) -> None:
-    """Sample every NFE that has no file yet, then gather them into the declared output."""
+    """Sample every NFE that has no file yet, then gather them into `output`."""
     set_threads(threads)
     plan = load_plan(study)
     entrant = plan.entrant(dataset, seed, model, solver)
     state = Path(state_dir)
-    with lease() as device:
+    with lease(state) as device:
         draw = None
         for nfe in entrant.nfes:
             if point_file(state, nfe).exists():
@@ -50,12 +58,7 @@ def run(
             save_tensors(point_file(state, nfe), tensors, row)
         header = {"entrant": entrant.name, "label": entrant.label, "key": plan.sample_key(entrant)}
         header["provenance"] = provenance(plan.study, device) | (draw.provenance if draw else {})
-    _gather(state, entrant, layout_of(results).samples(dataset, seed, model, solver), header)
-
-
-def point_file(state: Path, nfe: int) -> Path:
-    """Where the samples of one NFE wait for the others."""
-    return state / f"nfe{nfe}.safetensors"
+    _gather(state, entrant, Path(output), header)
 
 
 def _gather(state: Path, entrant: Entrant, output: Path, header: dict[str, Any]) -> None:
@@ -68,12 +71,16 @@ def _gather(state: Path, entrant: Entrant, output: Path, header: dict[str, Any])
 
 
 class _Draw:
-    """`draw(nfe)` gives all samples of one NFE, with what they cost."""
+    """`draw(nfe)` gives all samples of one NFE, with what they cost; latents are drawn off the clock."""
 
     def __init__(
-        self, section: DatasetStudy, shape: tuple[int, ...], batch: Callable[[range, int], tuple[Tensor, int]]
+        self,
+        section: DatasetStudy,
+        shape: tuple[int, ...],
+        start: Callable[[range], Tensor],
+        batch: Callable[[range, Tensor, int], tuple[Tensor, int]],
     ):
-        self.section, self.shape, self.batch = section, shape, batch
+        self.section, self.shape, self.start, self.batch = section, shape, start, batch
         self.flops_per_call: float = 0.0
         self.provenance: dict[str, Any] = {}
 
@@ -82,8 +89,9 @@ class _Draw:
         out, seconds, calls = torch.empty(n, *self.shape), 0.0, set()
         for start in range(0, n, self.section.batch):
             indices = range(start, min(start + self.section.batch, n))
+            z = self.start(indices)
             before = time.perf_counter()
-            samples, used = self.batch(indices, nfe)
+            samples, used = self.batch(indices, z, nfe)
             if samples.is_cuda:
                 torch.cuda.synchronize()
             seconds += time.perf_counter() - before
@@ -104,16 +112,19 @@ class _Draw:
 
 def _sampler(plan: Plan, entrant: Entrant, layout, device: torch.device) -> _Draw | Callable:
     fitted = entrant.fitted
-    section = plan.section(fitted.dataset)
+    section, shape = plan.section(fitted.dataset), DATASETS[fitted.dataset].shape
+
+    def start(indices: range) -> Tensor:
+        return latents(fitted.dataset, fitted.seed, indices, shape).to(device)
+
     if entrant.control:
         method = registry.get(entrant.solver, "control")
         dataset = data.load(fitted.dataset)
 
-        def control(indices: range, nfe: int) -> tuple[Tensor, int]:
-            z = latents(dataset.name, fitted.seed, indices, dataset.shape)
+        def control(indices: range, z: Tensor, nfe: int) -> tuple[Tensor, int]:
             return method.verb("sample")(dataset, z, SampleRng(dataset.name, fitted.seed, indices)), 0
 
-        return _Draw(section, dataset.shape, control)
+        return _Draw(section, dataset.shape, start, control)
     try:
         loaded = load_fitted(layout, fitted, device)
     except Upstream as error:
@@ -121,12 +132,15 @@ def _sampler(plan: Plan, entrant: Entrant, layout, device: torch.device) -> _Dra
     method = loaded.accelerator if entrant.solver == OWN else registry.get(entrant.solver, "solver")
     sample = partial(method.verb("sample"), **plan.params(fitted.dataset, method))
 
-    def solve(indices: range, nfe: int) -> tuple[Tensor, int]:
-        z = latents(fitted.dataset, fitted.seed, indices, loaded.shape).to(device)
+    def solve(indices: range, z: Tensor, nfe: int) -> tuple[Tensor, int]:
         field = loaded.field(indices, z, budget=nfe)
         return sample(field, z, nfe), field.calls
 
-    draw = _Draw(section, loaded.shape, solve)
+    if device.type == "cuda":  # the first call loads kernels; that is no method's cost
+        z = start(range(min(section.batch, section.n_samples)))
+        field = loaded.field(range(len(z)), z)
+        field(field.start(z, field.path.t_max), field.path.t_max)
+    draw = _Draw(section, shape, start, solve)
     draw.flops_per_call = loaded.state.info["flops_per_call"]
     draw.provenance = {"weights_sha256": loaded.state.info.get("weights_sha256", "")}
     return draw
