@@ -13,6 +13,7 @@ from evaluation.records import entrant_file, model_name
 
 COLUMNS = 12  # latents shown
 MOST_ROWS = 26  # of a block before it continues beside itself
+BLOCKS_ACROSS = 3
 GAP = 0.08  # between images, of an image's side
 
 
@@ -40,10 +41,16 @@ def _grid(dataset: str, rows: pd.DataFrame, nfe: int, seed: int, results: Path, 
         shown = group[["entrant", "solver", "nfe", "status", "metric", "mean"]]
         numbers.append(shown.assign(train_seed=seed, n_images=COLUMNS).sort_values("entrant"))
     tallest = max(len(strips) for _, strips in blocks)
-    cell = min(0.34, 7.2 / tallest)
-    figure = new_figure(0.3 + len(blocks) * (1.35 + COLUMNS * cell * (1 + GAP)), 0.6 + tallest * cell * (1 + GAP))
-    for axis, (baseline, strips) in zip(figure.subplots(1, len(blocks), squeeze=False)[0], blocks, strict=True):
+    across = min(BLOCKS_ACROSS, len(blocks))
+    down = math.ceil(len(blocks) / across)
+    cell = min(0.34, (7.2 / down - 0.4) / tallest)
+    width, height = 1.35 + COLUMNS * cell * (1 + GAP), 0.4 + tallest * cell * (1 + GAP)
+    figure = new_figure(0.3 + across * width, 0.2 + down * height)
+    axes = list(figure.subplots(down, across, squeeze=False).flat)
+    for axis, (baseline, strips) in zip(axes, blocks, strict=False):
         _block(axis, baseline, strips, tallest)
+    for axis in axes[len(blocks) :]:
+        axis.set_visible(False)
     caption = (
         f"Samples of {dataset} at NFE {nfe}, training seed {seed}: {COLUMNS} latents, the same in every row; the first "
         "row of a baseline is its converged ODE solution."
