@@ -67,7 +67,7 @@ def _figure(dataset: str, panels: list, seed: int, data: np.ndarray, results: Pa
             .sort_values(["path", "t"], ascending=[True, False], kind="stable")
         )
     bar = figure.colorbar(ScalarMappable(cmap=COLOURS), ax=axes, shrink=0.7, aspect=30, pad=0.01)
-    bar.set_label("time as a share of its start: noise (1) to data (0)")
+    bar.set_label("noise (1) to data (0)")
     caption = (
         f"ODE paths on {dataset} from noise to data, training seed {seed}, {panels[0][1].shape[1]} paths from the same "
         "latents, coloured by time; dots are the ends, grey is the data."
