@@ -38,10 +38,12 @@ def state_folder(layout: Layout, stage: str, parts: tuple[str, ...], key: str) -
             shutil.rmtree(folder)
 
 
-def upstream_key(layout: Layout, fitted: Fitted) -> str:
-    """Which model a job builds on: a state that was begun with another one must not be gone on with."""
-    header = read_header(layout.model(fitted.dataset, fitted.seed, fitted.model))
-    return digest([header.get("key"), header.get("info", {}).get("weights_sha256")])
+def begun_with(layout: Layout, key: str, upstream: Fitted | None) -> str:
+    """A job's key with the model that it builds on: a state begun with another one must not be gone on with."""
+    if upstream is None:
+        return key
+    header = read_header(layout.model(upstream.dataset, upstream.seed, upstream.model))
+    return digest([key, header.get("key"), header.get("info", {}).get("weights_sha256")])
 
 
 @contextlib.contextmanager
@@ -94,10 +96,8 @@ def fit(plan: Plan, layout: Layout, fitted: Fitted, threads: int) -> None:
     """Train or fit one model; on failure its file holds the status instead of weights."""
     parts = (fitted.dataset, f"seed{fitted.seed}", fitted.model)
     key = plan.fit_key(fitted)
-    begun = key
-    if fitted.accelerator != NONE:
-        begun = digest([key, upstream_key(layout, Fitted(fitted.dataset, fitted.seed, fitted.baseline))])
-    with state_folder(layout, "fit", parts, begun) as folder:
+    upstream = None if fitted.accelerator == NONE else Fitted(fitted.dataset, fitted.seed, fitted.baseline)
+    with state_folder(layout, "fit", parts, begun_with(layout, key, upstream)) as folder:
         stage = "fewstep.stages.fit"
         outcome = run_stage(plan, layout, stage, fitted, parts, folder, threads, model=fitted.model)
         if not outcome.ok:
@@ -116,8 +116,8 @@ def sample(plan: Plan, layout: Layout, entrant: Entrant, threads: int, output: P
     options = {"model": entrant.model, "solver": entrant.solver, "output": str(output)}
     options["limit"] = plan.study.limits.point_minutes * 60
     key = plan.sample_key(entrant)
-    begun = key if entrant.control else digest([key, upstream_key(layout, fitted)])
-    with state_folder(layout, "sample", parts, begun) as folder:
+    upstream = None if entrant.control else fitted
+    with state_folder(layout, "sample", parts, begun_with(layout, key, upstream)) as folder:
         points = {nfe: point_file(folder, nfe) for nfe in entrant.nfes}
         beat = folder / BEAT
         while True:

@@ -36,6 +36,11 @@ class Fitted:
         """`baseline` or `baseline+accelerator`, the name in paths and tables."""
         return self.baseline if self.accelerator == NONE else f"{self.baseline}+{self.accelerator}"
 
+    @property
+    def accelerator_method(self) -> Method | None:
+        """What was fitted on the baseline, if anything."""
+        return None if self.accelerator == NONE else registry.get(self.accelerator, "accelerator")
+
     @classmethod
     def named(cls, dataset: str, seed: int, model: str) -> Fitted:
         """The inverse of `model`."""
@@ -156,7 +161,7 @@ class Plan:
         solvers = self._chosen(dataset, "solver")
         entrants = []
         for fitted in (job for job in self.fitted if job.dataset == dataset):
-            own = fitted.accelerator != NONE and registry.get(fitted.accelerator, "accelerator")
+            own = fitted.accelerator_method
             if own and own.card.solvers == OWN:
                 entrants.append(Entrant(fitted, OWN, self._nfes(section, own, explicit=True)))
                 continue
@@ -232,15 +237,15 @@ class Plan:
     def reference_key(self, fitted: Fitted) -> str:
         """Code and settings behind a model's converged ODE solution and curvature."""
         section = self.section(fitted.dataset)
-        accelerator = None if fitted.accelerator == NONE else registry.get(fitted.accelerator, "accelerator")
-        return digest([code_hash("evaluation.stages.reference", accelerator), section.probes, section.curvature_steps])
+        code = code_hash("evaluation.stages.reference", fitted.accelerator_method)
+        return digest([code, section.probes, section.curvature_steps])
 
     def sample_key(self, entrant: Entrant) -> str:
         """Code and settings behind an entrant's samples."""
         fitted = entrant.fitted
         section = self.section(fitted.dataset)
         kind = "control" if entrant.control else "solver"
-        accelerator = None if fitted.accelerator == NONE else registry.get(fitted.accelerator, "accelerator")
+        accelerator = fitted.accelerator_method
         solver = accelerator if entrant.solver == OWN else registry.get(entrant.solver, kind)
         values = [entrant.nfes, section.blocks, section.block_size, section.batch, section.probes]
         return digest(

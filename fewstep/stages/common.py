@@ -19,7 +19,7 @@ from fewstep.field import Field
 from fewstep.files import read_json
 from fewstep.layout import Layout
 from fewstep.paths import make_path
-from fewstep.plan import NONE, Fitted, Plan
+from fewstep.plan import Fitted, Plan
 from fewstep.seeds import SampleRng, latents
 
 
@@ -49,8 +49,7 @@ class Loaded:
     @cached_property
     def accelerator(self) -> registry.Method | None:
         """The method that was fitted on the baseline, if any."""
-        id = self.fitted.accelerator
-        return None if id == NONE else registry.get(id, "accelerator")
+        return self.fitted.accelerator_method
 
     def field(self, indices: range, latents: Tensor, **options) -> Field:
         """A fresh field for these samples; an accelerator's own `field` and `timesteps` come in here."""
