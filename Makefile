@@ -4,11 +4,13 @@ CORES ?= all
 VENV := .venv
 BIN := $(VENV)/bin
 STAMP := $(VENV)/.made-from-$(shell cksum < requirements.lock | cut -d' ' -f1)
+PARITY := .venv-parity
+PARITY_STAMP := $(PARITY)/.made-from-$(shell cksum < envs/parity.txt | cut -d' ' -f1)
 
 export PYTHONPATH := $(CURDIR)
 export PATH := $(CURDIR)/$(BIN):$(PATH)
 
-.PHONY: run test smoke lint lock clean help
+.PHONY: run test parity smoke lint lock clean help
 
 help:  ## what can be made
 	@grep -E '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*##/\t/'
@@ -21,6 +23,9 @@ smoke: $(STAMP)  ## the same DAG in about two minutes
 
 test: $(STAMP)  ## unit, contract and workflow tests
 	python -m pytest -n 2 --dist worksteal tests
+
+parity: $(STAMP) $(PARITY_STAMP)  ## the solvers against diffusers' schedulers (installs diffusers into .venv-parity)
+	PYTHONPATH=$(CURDIR):$(CURDIR)/$(PARITY) python -m pytest tests/parity
 
 lint: $(STAMP)  ## style of the Python code and of the Snakefile
 	ruff check . && ruff format --check . && snakefmt --check Snakefile evaluation/summaries.smk && snakemake --lint
@@ -39,4 +44,10 @@ $(STAMP): requirements.lock
 	test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
 	$(BIN)/python -m pip install --quiet --progress-bar off -r requirements.lock
 	rm -f $(VENV)/.made-from-*
+	touch $@
+
+# A folder of its own, after .venv: what is in .venv stays as the lock says.
+$(PARITY_STAMP): envs/parity.txt $(STAMP)
+	rm -rf $(PARITY)
+	$(BIN)/python -m pip install --quiet --progress-bar off --no-deps --target $(PARITY) -r envs/parity.txt
 	touch $@

@@ -174,17 +174,17 @@ rule sample:
         " --model {wildcards.model} --solver {wildcards.solver} --threads {threads} > {log:q} 2>&1"
 
 
+# One job a model: reading the reference and starting Python would cost more than judging one entrant.
 rule score:
     input:
         L.data("{dataset}"),
-        L.samples("{dataset}", "{seed}", "{model}", "{solver}"),
-        JOBS.scored_with,
+        JOBS.scored_from,
     output:
-        L.scores("{dataset}", "{seed}", "{model}", "{solver}"),
+        directory(L.scores("{dataset}", "{seed}", "{model}")),
     log:
-        f"{R}/logs/score/{{dataset}}/seed{{seed}}/{{model}}/{{solver}}.log",
+        f"{R}/logs/score/{{dataset}}/seed{{seed}}/{{model}}.log",
     benchmark:
-        f"{R}/bench/score/{{dataset}}/seed{{seed}}/{{model}}/{{solver}}.tsv"
+        f"{R}/bench/score/{{dataset}}/seed{{seed}}/{{model}}.tsv"
     conda:
         JOBS.environment()
     threads: 1
@@ -195,7 +195,7 @@ rule score:
         study=STUDY,
     shell:
         "python -m fewstep score {params.study:q} --dataset {wildcards.dataset} --seed {wildcards.seed}"
-        " --model {wildcards.model} --solver {wildcards.solver} > {log:q} 2>&1"
+        " --model {wildcards.model} > {log:q} 2>&1"
 
 
 include: "evaluation/summaries.smk"

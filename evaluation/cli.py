@@ -31,12 +31,11 @@ def reference(plan: Plan, layout: Layout, dataset: str, seed: int, threads: int,
 @dataset_option
 @seed_option
 @click.option("--model", required=True, help="baseline, baseline+accelerator, or `control`.")
-@click.option("--solver", required=True, help="The solver (or the control's name).")
-def score(plan: Plan, layout: Layout, dataset: str, seed: int, model: str, solver: str) -> None:
-    """Score an entrant's samples, block by block."""
+def score(plan: Plan, layout: Layout, dataset: str, seed: int, model: str) -> None:
+    """Score the samples of a model's entrants, block by block."""
     from evaluation.stages import score as stage
 
-    stage.run(plan, layout, plan.entrant(dataset, seed, model, solver))
+    stage.run(plan, layout, dataset, seed, model)
 
 
 @click.command()

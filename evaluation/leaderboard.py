@@ -17,7 +17,11 @@ COLUMNS = [
     *("metric", "mean", "sd", "low", "high", "n_values", "interval_over", "rank", "decided"),
 ]
 MEASURED = ("nfe_measured", "gflop_per_sample", "seconds_per_sample")  # of a point, the mean over its training seeds
-COSTS = ["curvature", "gflop_per_sample", "seconds_per_sample", "fit_seconds", "n_train_seeds"]
+COSTS = [
+    *("curvature", "gflop_per_sample", "seconds_per_sample", "fit_seconds"),
+    *("solver_fit_seconds", "solver_fit_calls", "n_train_seeds"),  # of a solver that learns from the field
+]
+SOLVER_FIT = {"solver_fit_seconds": "fit_seconds", "solver_fit_calls": "fit_teacher_calls"}
 DIGITS = 6  # significant, in the CSV and for ranks: two entrants that differ by rounding are tied
 
 
@@ -35,7 +39,7 @@ def leaderboard(records: pd.DataFrame) -> pd.DataFrame:
     metrics = sorted(set(points["metric"]) - {""})
     # Rows by position and values in dictionaries: a frame for each of some thousand points takes a minute.
     values = _values(points)
-    names = ["status", "reason", "train_seed", "primary", "model", *COLUMNS[:8], *MEASURED]
+    names = ["status", "reason", "train_seed", "primary", "model", *COLUMNS[:8], *MEASURED, *SOLVER_FIT.values()]
     by_point: dict[tuple, list[dict[str, Any]]] = {}
     for record in points[[*dict.fromkeys(names)]].drop_duplicates().to_dict("records"):
         by_point.setdefault(tuple(record[k] for k in KEYS), []).append(record)
@@ -144,9 +148,9 @@ def _row(group: list[dict[str, Any]], values: dict[str, Blocks]) -> dict[str, An
         if metric != first["primary"]:
             row |= {f"{metric}_mean": summary.mean, f"{metric}_sd": summary.sd}
     row |= _primary(summarise(values.get(first["primary"], {})))
-    for cost in MEASURED:
-        known = [record[cost] for record in group if math.isfinite(record[cost])]
-        row[cost] = sum(known) / len(known) if known else math.nan
+    for name, cost in [*zip(MEASURED, MEASURED, strict=True), *SOLVER_FIT.items()]:
+        known = [float(record[cost]) for record in group if pd.notna(record[cost])]
+        row[name] = sum(known) / len(known) if known else math.nan
     row["n_train_seeds"] = sum(record["status"] == "ok" for record in group)
     return row
 

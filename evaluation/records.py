@@ -40,7 +40,7 @@ COLUMNS = {
     "seconds_per_sample": "float64",
     "n_samples": "Int64",
     "n_steps": "Int64",
-    "fit_seconds": "float64",  # of this model's own fit, without its baseline's training
+    "fit_seconds": "float64",  # of this model's own fit, without its baseline's training; of a point: its solver's fit
     "fit_steps": "Int64",
     "fit_teacher_calls": "Int64",
     "fit_parameters": "Int64",
@@ -145,7 +145,8 @@ def _score_rows(point: dict[str, Any], document: dict[str, Any] | str) -> Iterat
     if scored is None:
         yield row | _not_ok("failed", "no score file holds this NFE")
         return
-    row |= {k: _number(scored.get(k)) for k in ("nfe_measured", "gflop_per_sample", "seconds_per_sample", "n_samples")}
+    numbers = ("nfe_measured", "gflop_per_sample", "seconds_per_sample", "n_samples", "fit_seconds", "fit_teacher_calls")
+    row |= {k: _number(scored.get(k)) for k in numbers}
     metrics = scored.get("metrics") or []
     status, reason = _outcome(scored, metrics)
     if status == "ok" and not any(m["metric"] == row["primary"] for m in metrics):

@@ -67,7 +67,8 @@ class DatasetStudy(Strict):
 
     baselines: Names = "all"
     accelerators: Names = "all"
-    solvers: Names = "all"
+    # For every model; or by model, {edm: all, rf+reflow: [euler], others: [euler, heun]}
+    solvers: Names | dict[str, Names] = "all"
     controls: Names = "all"
     nfe: list[PositiveInt] = Field([1, 2, 3, 4, 5, 6, 8, 10], min_length=1)
     train_seeds: list[int] = Field([0], min_length=1)

@@ -24,6 +24,7 @@ class NFE(Strict):
 
     first: int = Field(1, ge=1)
     step: int = Field(1, ge=1)
+    adaptive: bool = False  # what is asked for is a limit; samples may take fewer calls, and their mean is recorded
 
     def allows(self, nfe: int) -> bool:
         """Whether `nfe` network calls are possible."""
@@ -49,6 +50,7 @@ class Preset(Strict):
     nfe: NFE | None = None
     order: float | None = None
     exact: bool | None = None
+    stochastic: bool = False  # adds noise while it samples: no ODE solution to be near
 
 
 class MethodCard(Strict):

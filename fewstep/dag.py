@@ -43,12 +43,9 @@ class Dag:
     # files
 
     def scores(self, dataset: str | None = None) -> list[Path]:
-        """Score files of all entrants, or of one dataset's."""
-        return [
-            self.layout.scores(e.fitted.dataset, e.fitted.seed, e.model, e.solver)
-            for e in self.plan.entrants
-            if dataset in (None, e.fitted.dataset)
-        ]
+        """Score folders of all models, or of one dataset's."""
+        entrants = (e for e in self.plan.entrants if dataset in (None, e.fitted.dataset))
+        return list(dict.fromkeys(self.layout.scores(e.fitted.dataset, e.fitted.seed, e.model) for e in entrants))
 
     def references(self, dataset: str | None = None) -> list[Path]:
         """Reference files of all fitted models, or of one dataset's."""
@@ -59,9 +56,12 @@ class Dag:
         """What sampling needs: the fitted model, or nothing for a control."""
         return [] if w.model == CONTROL else [self.layout.model(w.dataset, w.seed, w.model)]
 
-    def scored_with(self, w) -> list[Path]:
-        """What scoring needs besides samples and data: the model's reference, or nothing for a control."""
-        return [] if w.model == CONTROL else [self.layout.reference(w.dataset, w.seed, w.model, ".safetensors")]
+    def scored_from(self, w) -> list[Path]:
+        """What scoring a model needs: the samples of its entrants and, but for a control, its reference."""
+        entrants = self.plan.entrants_of(w.dataset, int(w.seed), w.model)
+        samples = [self.layout.samples(w.dataset, w.seed, w.model, entrant.solver) for entrant in entrants]
+        reference = [self.layout.reference(w.dataset, w.seed, w.model, ".safetensors")] * (w.model != CONTROL)
+        return samples + reference
 
     def figures(self, dataset: str) -> list[Path]:
         """The pictures of a dataset that a report shows."""
@@ -93,7 +93,7 @@ class Dag:
         return self.plan.sample_key(self.entrant(w))
 
     def score_key(self, w) -> str:
-        return self.plan.score_key(w.dataset)
+        return self.plan.score_key(w.dataset, int(w.seed), w.model)
 
     def data_key(self, w) -> str:
         return stage_hash("fewstep.data")[:16]

@@ -129,5 +129,6 @@ def sample(plan: Plan, layout: Layout, entrant: Entrant, threads: int, output: P
             missing = [nfe for nfe, file in points.items() if not file.exists()]
             if not missing:
                 raise UserError(f"{entrant.name}: the samples could not be gathered: {outcome.reason}")
-            for nfe in [read_json(beat)["nfe"]] if beat.exists() else missing:
+            at = read_json(beat)["nfe"] if beat.exists() else None  # None: while the solver was fitted
+            for nfe in missing if at is None else [at]:
                 save_failure(points[nfe], outcome.status, outcome.reason, {})

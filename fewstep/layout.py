@@ -34,8 +34,9 @@ class Layout:
     def samples(self, dataset: str, seed: int | str, model: str, solver: str) -> Path:
         return self.root / "samples" / dataset / f"seed{seed}" / model / f"{solver}.safetensors"
 
-    def scores(self, dataset: str, seed: int | str, model: str, solver: str) -> Path:
-        return self.root / "scores" / dataset / f"seed{seed}" / model / f"{solver}.json"
+    def scores(self, dataset: str, seed: int | str, model: str) -> Path:
+        """A folder with the scores of a model's entrants, a JSON file each, `solver`.json."""
+        return self.root / "scores" / dataset / f"seed{seed}" / model
 
     def state(self, stage: str, *parts: str) -> Path:
         """A folder for what a job needs to resume; never a declared output, so a failed job keeps it."""

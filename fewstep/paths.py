@@ -193,6 +193,13 @@ class VP(Path):
     beta_d: float = 19.9
     beta_min: float = 0.1
 
+    @classmethod
+    def through(cls, first: float, last: float, t_min: float = 1e-3) -> VP:
+        """The VP path with sigma / alpha = `first` at t = 1 and `last` at t_min (diff-sampler's fit for EDM's range)."""
+        growth, left = math.log1p(first**2), math.log1p(last**2)
+        beta_d = 2 * (left / t_min - growth) / (t_min - 1)
+        return cls(t_min=t_min, beta_d=beta_d, beta_min=growth - beta_d / 2)
+
     def _beta(self, t):
         return self.beta_d * t + self.beta_min
 

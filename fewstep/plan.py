@@ -11,7 +11,7 @@ from typing import Any
 
 from fewstep import registry
 from fewstep.codehash import code_hash
-from fewstep.config import DatasetStudy, Study
+from fewstep.config import DatasetStudy, Names, Study
 from fewstep.errors import UserError
 from fewstep.facts import DATASETS
 from fewstep.files import digest
@@ -19,7 +19,7 @@ from fewstep.layout import CONTROL
 from fewstep.registry import Method
 from fewstep.suggest import unknown
 
-NONE, OWN = "none", "own"
+NONE, OWN, OTHERS = "none", "own", "others"
 
 
 @dataclass(frozen=True)
@@ -109,9 +109,9 @@ class Plan:
                 raise UserError(f"config: datasets.{dataset}.methods: {unknown('method', name, known)}")
             known[name].params(dataset, parameters)
 
-    def _chosen(self, dataset: str, kind: str) -> list[Method]:
+    def _chosen(self, dataset: str, kind: str, names: Names | None = None) -> list[Method]:
         """The methods of a kind that a section names; `all` leaves out what can't run on the dataset."""
-        names = getattr(self.section(dataset), kind + "s")
+        names = getattr(self.section(dataset), kind + "s") if names is None else names
         wanted = registry.entered(kind) if names == "all" else [name.rpartition("+")[2] for name in names]
         methods = [registry.get(name, kind) for name in dict.fromkeys(wanted)]
         usable = [method for method in methods if self._suits(method, dataset)]
@@ -156,9 +156,23 @@ class Plan:
             )
         return bases
 
+    def _solvers_of(self, dataset: str, model: str) -> tuple[Names, list[Method]]:
+        """What the study names for a model, and the solvers that this stands for."""
+        wanted = self.section(dataset).solvers
+        names = wanted.get(model, wanted.get(OTHERS, [])) if isinstance(wanted, dict) else wanted
+        return names, self._chosen(dataset, "solver", names)
+
+    def _check_solvers(self, dataset: str) -> None:
+        """A mistyped model among the keys of `solvers` is found."""
+        wanted = self.section(dataset).solvers
+        models = [fitted.model for fitted in self.fitted if fitted.dataset == dataset]
+        for model in wanted if isinstance(wanted, dict) else ():
+            if model not in (*models, OTHERS):
+                raise UserError(f"config: datasets.{dataset}.solvers: {unknown('model', model, [*models, OTHERS])}")
+
     def _entrants(self, dataset: str) -> list[Entrant]:
         section = self.section(dataset)
-        solvers = self._chosen(dataset, "solver")
+        self._check_solvers(dataset)
         entrants = []
         for fitted in (job for job in self.fitted if job.dataset == dataset):
             own = fitted.accelerator_method
@@ -166,11 +180,12 @@ class Plan:
                 entrants.append(Entrant(fitted, OWN, self._nfes(section, own, explicit=True)))
                 continue
             wanted = own.card.solvers if own else "all"
+            names, solvers = self._solvers_of(dataset, fitted.model)
             for solver in solvers:
                 if _supports(solver, fitted.baseline) and (
                     wanted == "all" or {solver.id, solver.card.name} & set(wanted)
                 ):
-                    nfes = self._nfes(section, solver, explicit=section.solvers != "all")
+                    nfes = self._nfes(section, solver, explicit=names != "all")
                     entrants += [Entrant(fitted, solver.id, nfes)] if nfes else []
         nothing = Fitted(dataset, section.train_seeds[0], NONE)
         entrants += [Entrant(nothing, c.id, (0,), control=True) for c in self._chosen(dataset, "control")]
@@ -211,6 +226,14 @@ class Plan:
         known = sorted({entrant.name for entrant in self.entrants if entrant.fitted.dataset == dataset})
         raise UserError(f"{model}/{solver} on {dataset} (seed {seed}) is not planned; there are: {', '.join(known)}")
 
+    def entrants_of(self, dataset: str, seed: int, model: str) -> list[Entrant]:
+        """The entrants that sample a model; UserError when there is none."""
+        found = [e for e in self.entrants if (e.fitted.dataset, e.fitted.seed, e.model) == (dataset, seed, model)]
+        if not found:
+            known = sorted({entrant.model for entrant in self.entrants if entrant.fitted.dataset == dataset})
+            raise UserError(f"study {self.study.study}: {dataset}, seed {seed}: {unknown('model', model, known)}")
+        return found
+
     def params(self, dataset: str, method: Method) -> dict[str, Any]:
         """A method's parameters on a dataset, with the study's overrides (by id, else by name)."""
         methods = self.section(dataset).methods
@@ -227,12 +250,16 @@ class Plan:
         budget = section.fit if accelerated else section.train
         settings = budget.model_dump(exclude={"checkpoint_seconds"})
         params = self.params(fitted.dataset, method)
-        # A fit that draws pairs with a solver names it among its parameters.
-        solvers = registry.of_kind("solver")
-        used = [solvers[value] for value in params.values() if isinstance(value, str) and value in solvers]
+        used = self._solvers_named(params)
         values = [fitted.__dict__, section.net.model_dump(), settings, params]
         values += [self.params(fitted.dataset, solver) for solver in used]
         return digest([code_hash("fewstep.stages.fit", method, *used), *values])
+
+    @staticmethod
+    def _solvers_named(params: dict[str, Any]) -> list[Method]:
+        """A method that runs a solver, e.g. to draw pairs or as its teacher, names it among its parameters."""
+        solvers = registry.of_kind("solver")
+        return [solvers[value] for value in params.values() if isinstance(value, str) and value in solvers]
 
     def reference_key(self, fitted: Fitted) -> str:
         """Code and settings behind a model's converged ODE solution and curvature."""
@@ -247,12 +274,14 @@ class Plan:
         kind = "control" if entrant.control else "solver"
         accelerator = fitted.accelerator_method
         solver = accelerator if entrant.solver == OWN else registry.get(entrant.solver, kind)
+        params = self.params(fitted.dataset, solver)
+        used = self._solvers_named(params)
         values = [entrant.nfes, section.blocks, section.block_size, section.batch, section.probes]
-        return digest(
-            [code_hash("fewstep.stages.sample", solver, accelerator), *values, self.params(fitted.dataset, solver)]
-        )
+        values += [self.params(fitted.dataset, method) for method in (solver, *used)]
+        return digest([code_hash("fewstep.stages.sample", solver, accelerator, *used), *values])
 
-    def score_key(self, dataset: str) -> str:
-        """Code and settings behind the scores on a dataset."""
+    def score_key(self, dataset: str, seed: int, model: str) -> str:
+        """Code and settings behind a model's scores."""
         section = self.section(dataset)
-        return digest([code_hash("evaluation.stages.score"), section.blocks, section.block_size])
+        solvers = [entrant.solver for entrant in self.entrants_of(dataset, seed, model)]
+        return digest([code_hash("evaluation.stages.score"), section.blocks, section.block_size, solvers])

@@ -58,6 +58,10 @@ class Method:
     def exact(self) -> bool:
         return self.form.exact if self.form and self.form.exact is not None else self.card.exact
 
+    @property
+    def stochastic(self) -> bool:
+        return bool(self.form and self.form.stochastic)
+
     def params(self, dataset: str, overrides: dict[str, Any] | None = None) -> dict[str, Any]:
         """Defaults, then the paper's values for the dataset, then the preset, then the study's overrides."""
         overrides = overrides or {}

@@ -34,11 +34,11 @@ def stale_files(plan: Plan, layout: Layout) -> list[Path]:
             remeasured.add(at)
     for entrant in plan.entrants:
         at = (entrant.fitted.dataset, entrant.fitted.seed, entrant.model)
-        samples, scores = layout.samples(*at, entrant.solver), layout.scores(*at, entrant.solver)
+        samples = layout.samples(*at, entrant.solver)
         if _failed(samples):
-            files += [samples, scores]
-        elif at in remeasured:
-            files.append(scores)
+            files.append(samples)
+        if _failed(samples) or at in remeasured:
+            files += sorted(layout.scores(*at).rglob("*"))
     if files:
         files.append(layout.root / "leaderboard.csv")
-    return [file for file in files if file.exists()]
+    return [file for file in dict.fromkeys(files) if file.exists()]

@@ -1,21 +1,43 @@
 """Time grids t_0 > t_1 > ... > t_n, in float64, for n steps of a solver.
 
-`uniform` and `quadratic` are spaced in the path's own time from t_max; `karras` (rho = 7, arXiv 2206.00364 eq. 5) in
-sigma / alpha and `lambda` (DPM-Solver, arXiv 2206.00927 §3.4) in log(alpha / sigma), between u_max and u_min.
+`uniform` and `quadratic` are spaced in the path's own time. The others are spaced in something that every path has,
+sigma / alpha: `karras` in its 7th root (arXiv 2206.00364, eq. 5), `lambda` in -log (DPM-Solver, arXiv 2206.00927, §3.4),
+`vp_uniform` and `vp_quadratic` in the time of the VP path with the same range (the grids of DDIM and DEIS).
+
+A schedule is a name, a mapping with further options, or the list of the levels sigma / alpha themselves:
+
+    karras        {name: karras, rho: 5, sigma_min: 0.01, sigma_max: 40}        [80, 10.98, 3.88, 1.58, 0.567, 0.170, 0.002]
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable
+import math
+from collections.abc import Callable, Sequence
+from typing import Any
 
 import torch
+from pydantic import Field
 from torch import Tensor
 
 from fewstep.errors import UserError
-from fewstep.paths import Path
+from fewstep.paths import VP, Path
+from fewstep.schema import Strict, parse
+from fewstep.suggest import unknown
 
 ZERO, T_MIN = "zero", "t_min"
 ENDS = (ZERO, T_MIN)
+RHO = 7.0  # Karras et al.; 1 is uniform in sigma / alpha
+
+Schedule = str | dict[str, Any] | Sequence[float]
+
+
+class Spec(Strict):
+    """A schedule with its options; the range is in sigma / alpha and defaults to the path's own."""
+
+    name: str
+    rho: float = Field(RHO, gt=0)
+    sigma_min: float | None = Field(None, gt=0)
+    sigma_max: float | None = Field(None, gt=0)
 
 
 def _between(first: float, last: float, n: int, power: float = 1.0) -> Tensor:
@@ -26,49 +48,93 @@ def _between(first: float, last: float, n: int, power: float = 1.0) -> Tensor:
     return nodes
 
 
-def _uniform(path: Path, n: int) -> Tensor:
-    return _between(path.t_max, path.t_min, n)
+def ratios(path: Path, spec: Spec | None = None) -> tuple[float, float]:
+    """The range of sigma / alpha, largest first. Raises UserError when it is empty."""
+    spec = spec or Spec(name="")
+    first = spec.sigma_max or path.u_max / (1 - path.u_max)
+    last = spec.sigma_min or path.u_min / (1 - path.u_min)
+    if last >= first:
+        raise UserError(f"sigma_min must be below sigma_max, got {last:g} and {first:g} (levels sigma / alpha)")
+    return first, last
 
 
-def _quadratic(path: Path, n: int) -> Tensor:
-    return _between(path.t_max, path.t_min, n, power=2)
-
-
-def _karras(path: Path, n: int, rho: float = 7.0) -> Tensor:
-    ratio = _between(path.u_max / (1 - path.u_max), path.u_min / (1 - path.u_min), n, power=rho)
+def _at_ratio(path: Path, ratio: Tensor) -> Tensor:
     return path.time_at(ratio / (1 + ratio))
 
 
-def _lambda(path: Path, n: int) -> Tensor:
-    lam_of = lambda u: float(torch.logit(torch.tensor(1 - u, dtype=torch.float64)))  # noqa: E731
-    return path.time_at_lambda(_between(lam_of(path.u_max), lam_of(path.u_min), n))
+def _own_time(power: float) -> Callable[[Path, int, Spec], Tensor]:
+    def nodes(path: Path, n: int, spec: Spec) -> Tensor:
+        first, last = ratios(path, spec)
+        t_first = path.t_max if spec.sigma_max is None else float(_at_ratio(path, torch.tensor(first).double()))
+        t_last = path.t_min if spec.sigma_min is None else float(_at_ratio(path, torch.tensor(last).double()))
+        return _between(t_first, t_last, n, power)
+
+    return nodes
 
 
-SCHEDULES: dict[str, Callable[[Path, int], Tensor]] = {
-    "uniform": _uniform,
-    "quadratic": _quadratic,
+def _karras(path: Path, n: int, spec: Spec) -> Tensor:
+    return _at_ratio(path, _between(*ratios(path, spec), n, spec.rho))
+
+
+def _lambda(path: Path, n: int, spec: Spec) -> Tensor:
+    first, last = ratios(path, spec)
+    return path.time_at_lambda(_between(-math.log(first), -math.log(last), n))
+
+
+def _vp_time(power: float) -> Callable[[Path, int, Spec], Tensor]:
+    def nodes(path: Path, n: int, spec: Spec) -> Tensor:
+        vp = VP.through(*ratios(path, spec))
+        return path.time_at(vp.fraction(_between(vp.t_max, vp.t_min, n, power)))
+
+    return nodes
+
+
+SCHEDULES: dict[str, Callable[[Path, int, Spec], Tensor]] = {
+    "uniform": _own_time(1),
+    "quadratic": _own_time(2),
     "karras": _karras,
     "lambda": _lambda,
+    "vp_uniform": _vp_time(1),
+    "vp_quadratic": _vp_time(2),
 }
 
 
-def times(path: Path, n: int, schedule: str, end: str = ZERO) -> Tensor:
+def times(path: Path, n: int, schedule: Schedule, end: str = ZERO) -> Tensor:
     """The n + 1 times of an n-step grid.
 
     `end="zero"` makes t = 0 the last node (where a rule in natural coordinates returns the denoised image);
     `end="t_min"` stops at the schedule's smallest positive time, or at 0 where the path has none.
-    Raises UserError for an unknown schedule or end and for n < 1.
+    Raises UserError for an unknown schedule, option or end, an empty range, levels that do not decrease, and n < 1.
     """
-    if schedule not in SCHEDULES:
-        raise UserError(f"unknown schedule {schedule!r}; there are {', '.join(SCHEDULES)}")
     if end not in ENDS:
         raise UserError(f"unknown end {end!r} of a schedule; there are {', '.join(ENDS)}")
     if n < 1:
         raise UserError(f"a schedule needs at least one step, got {n}")
-    nodes = SCHEDULES[schedule](path, n)
+    if not isinstance(schedule, str | dict):
+        return decreasing(_listed(path, n, list(schedule), end), "the list of levels")
+    spec = Spec(name=schedule) if isinstance(schedule, str) else parse(Spec, schedule, "schedule")
+    if spec.name not in SCHEDULES:
+        raise UserError(unknown("schedule", spec.name, SCHEDULES))
+    nodes = SCHEDULES[spec.name](path, n, spec)
     if end == ZERO and nodes[-1] > 0:
-        inner = SCHEDULES[schedule](path, n - 1) if n > 1 else nodes[:1]
+        inner = SCHEDULES[spec.name](path, n - 1, spec) if n > 1 else nodes[:1]
         nodes = torch.cat([inner, torch.zeros(1, dtype=torch.float64)])
+    return decreasing(nodes, f"the schedule {spec.name!r}")
+
+
+def _listed(path: Path, n: int, levels: list[float], end: str) -> Tensor:
+    """Levels sigma / alpha as times; 0 is appended where the grid shall end there."""
+    if not levels or any(not isinstance(level, int | float) or not 0 <= level < math.inf for level in levels):
+        raise UserError(f"a schedule lists its levels sigma / alpha as numbers, 0 or more; got {levels}")
+    if end == ZERO and levels[-1] > 0:
+        levels = [*levels, 0.0]
+    if len(levels) != n + 1:
+        raise UserError(f"the schedule lists {len(levels)} levels, {len(levels) - 1} steps; {n} steps are asked for")
+    return _at_ratio(path, torch.tensor(levels, dtype=torch.float64))
+
+
+def decreasing(nodes: Tensor, what: str) -> Tensor:
+    """`nodes`, if each is below the one before; UserError otherwise."""
     if not bool((nodes[1:] < nodes[:-1]).all()):
-        raise UserError(f"the schedule {schedule!r} does not decrease: {nodes.tolist()}")
+        raise UserError(f"{what} must decrease from noise to data; as times: {[round(t, 6) for t in nodes.tolist()]}")
     return nodes

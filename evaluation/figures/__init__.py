@@ -7,9 +7,11 @@ import pandas as pd
 from evaluation import records as recs
 from evaluation.figures import (
     curvature,
+    emphasis,
     entrant_grids,
     quality_vs_nfe,
     quality_vs_seconds,
+    ranking,
     sample_grid,
     samples_2d,
     trajectories_2d,
@@ -20,6 +22,7 @@ from evaluation.leaderboard import leaderboard
 # In the order in which a page shows them. A kind draws nothing for a dataset that it does not suit.
 KINDS = {
     "quality_vs_nfe": quality_vs_nfe,
+    "ranking": ranking,
     "quality_vs_seconds": quality_vs_seconds,
     "curvature": curvature,
     "sample_grid": sample_grid,
@@ -36,7 +39,7 @@ def make_all(results: Path, only: str | None = None) -> list[Path]:
     """
     records = recs.load(results)
     board = leaderboard(records)
-    style = Style.of(board)
+    style = Style.of(board, emphasis.by_prominence(board))
     paths: list[Path] = []
     for dataset in sorted(board["dataset"].unique()):
         if only in (None, dataset):

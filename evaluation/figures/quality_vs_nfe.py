@@ -1,5 +1,6 @@
-"""Quality against NFE: a column of panels a baseline, training-free solvers above, accelerators below."""
+"""Quality against NFE: a panel a baseline for its training-free solvers, then one for its accelerators."""
 
+import math
 from pathlib import Path
 
 import pandas as pd
@@ -7,12 +8,14 @@ from matplotlib.axes import Axes
 from matplotlib.lines import Line2D
 from matplotlib.ticker import FixedLocator, FuncFormatter, NullFormatter, NullLocator
 
-from evaluation.figures.style import INK, MUTED, Style, failures, new_figure, note, save, seeds_text
+from evaluation.figures import emphasis
+from evaluation.figures.style import INK, MUTED, OTHER, Style, failures, new_figure, note, save, seeds_text
 from evaluation.leaderboard import human
 from evaluation.records import model_name
 
 X_LABEL = {"nfe": "NFE (network calls per sample)", "seconds_per_sample": "seconds per sample"}
 CONTROL_LINES = {"noise": (0, (6, 3)), "data": (0, (2, 2))}
+BAND = {"color": "#dcdcdc", "linewidth": 6}
 
 
 def draw(dataset: str, board: pd.DataFrame, records: pd.DataFrame, results: Path, style: Style) -> list[Path]:
@@ -27,66 +30,76 @@ def panels(
     """Draw the primary metric of a dataset against the leaderboard's column `x`."""
     rows = board[board["dataset"] == dataset]
     entrants = rows[rows["kind"] == "entrant"]
-    shown = entrants[(entrants["status"] == "ok") & (entrants["mean"] > 0) & entrants[x].notna()]
+    shown = emphasis.drawable(entrants)
+    shown = shown[shown[x].notna()]
     if not len(shown):
         return []
-    baselines = sorted(entrants["baseline"].unique())
-    accelerated = sorted(set(shown["accelerator"]) - {"none"})
-    n_rows = 2 if accelerated else 1
-    figure = new_figure(2.2 + 2.9 * len(baselines), 0.6 + 3.4 * n_rows)
-    axes = figure.subplots(n_rows, len(baselines), sharex=True, sharey=True, squeeze=False)
+    shown = shown.assign(model=[model_name(b, a) for b, a in shown[["baseline", "accelerator"]].values])
+    parts = _parts(entrants, shown)
+    across = len(parts) if len(parts) <= 3 else math.ceil(len(parts) / 2)
+    down = math.ceil(len(parts) / across)
+    figure = new_figure(2.2 + 3.1 * across, 0.6 + 3.5 * down)
+    axes = list(figure.subplots(down, across, sharex=True, sharey=True, squeeze=False).flat)
     controls = rows[(rows["kind"] == "control") & (rows["status"] == "ok") & (rows["mean"] > 0)]
-    for j, baseline in enumerate(baselines):
-        free = shown[(shown["baseline"] == baseline) & (shown["accelerator"] == "none")]
-        _lines(axes[0, j], free, x, style)
-        axes[0, j].set_title(baseline if not accelerated else f"{baseline}, no accelerator")
-        if accelerated:
-            fitted = shown[(shown["baseline"] == baseline) & (shown["accelerator"] != "none")]
-            axes[1, j].set_visible(len(fitted) > 0)
-            _lines(axes[1, j], fitted, x, style)
-            axes[1, j].set_title(f"{baseline}, accelerated")
-            if x == "nfe" and len(free):
-                best = free.groupby("nfe")["mean"].min()
-                axes[1, j].plot(best.index.astype(int), best, color="#cfcfcf", linewidth=5, zorder=1)
-    for axis in axes.flat:
+    bright, by_model = set(), set()
+    for axis, (title, part) in zip(axes, parts, strict=False):
+        kept, mixed = emphasis.of_panel(part), part["model"].nunique() > 1
+        _lines(axis, part, kept, x, style, mixed)
+        axis.set_title(title)
+        free = shown[(shown["baseline"].isin(part["baseline"])) & (shown["accelerator"] == "none")]
+        if x == "nfe" and len(free) and set(part["accelerator"]) - {"none"}:
+            best = free.groupby("nfe")["mean"].min()
+            axis.plot(best.index.astype(int), best, zorder=1, **BAND)
         _controls(axis, controls)
+        bright |= kept
+        by_model |= {model for model, _ in kept} if mixed else set()
     _scales(axes, shown, controls, x)
-    for i, j in ((i, j) for i in range(n_rows) for j in range(len(baselines))):
-        if j == 0 or not axes[i, j - 1].get_visible():
-            axes[i, j].set_ylabel(f"{rows['metric'].iloc[0]} (lower is better)")
-            axes[i, j].tick_params(labelleft=True)
-        if i == n_rows - 1 or not axes[i + 1, j].get_visible():
-            axes[i, j].set_xlabel(X_LABEL[x])
-            axes[i, j].tick_params(labelbottom=True)
-    models = [m for m in style.colour if m in {model_name(b, a) for b, a in shown[["baseline", "accelerator"]].values}]
-    style.legend(figure, models, sorted(shown["solver"].unique()), _others(controls, x == "nfe" and bool(accelerated)))
+    _frame(axes, len(parts), across, f"{rows['metric'].iloc[0]} (lower is better)", X_LABEL[x])
+    accelerated = bool(set(shown["accelerator"]) - {"none"})
+    emphasis_mark = [(m, s) in bright for m, s in shown[["model", "solver"]].itertuples(index=False)]
+    models, solvers = [m for m in style.colour if m in by_model], sorted({s for _, s in bright})
+    style.legend(figure, models, solvers, _others(controls, x == "nfe" and accelerated), not all(emphasis_mark))
     failed = failures(rows)
     if failed:
         note(figure, failed)
-    text = f"{rows['metric'].iloc[0]} on {dataset} {caption}, lower is better. {seeds_text(shown)}. {failed}".strip()
-    columns = [
-        "entrant",
-        "baseline",
-        "accelerator",
-        "solver",
-        "nfe",
-        "seconds_per_sample",
-        "metric",
-        "mean",
-        "low",
-        "high",
-    ]
-    numbers = pd.concat([controls, shown])[[*columns, "n_values", "interval_over"]]
-    return save(figure, results, f"{dataset}_{name}", text, numbers)
+    text = f"{rows['metric'].iloc[0]} on {dataset} {caption}, lower is better. {seeds_text(shown)}."
+    if not all(emphasis_mark):
+        plain = emphasis.reference(sorted(set(shown["solver"])))
+        text += (
+            f" Of more than {emphasis.MOST} lines a panel emphasises those that are best at some NFE and {plain} for "
+            "reference; thin grey lines are the other solvers, all in the CSV."
+        )
+    columns = ["entrant", "baseline", "accelerator", "solver", "nfe", "seconds_per_sample", "metric"]
+    columns += ["mean", "low", "high", "n_values", "interval_over"]
+    numbers = pd.concat([controls.assign(emphasised=True), shown.assign(emphasised=emphasis_mark)])
+    return save(figure, results, f"{dataset}_{name}", f"{text} {failed}".strip(), numbers[[*columns, "emphasised"]])
 
 
-def _lines(axis: Axes, rows: pd.DataFrame, x: str, style: Style) -> None:
-    for (_, baseline, accelerator, solver), line in rows.groupby(["entrant", "baseline", "accelerator", "solver"]):
+def _parts(entrants: pd.DataFrame, shown: pd.DataFrame) -> list[tuple[str, pd.DataFrame]]:
+    """(title, rows) of every panel: each baseline without accelerators, then each that has some."""
+    fitted = sorted(set(shown.loc[shown["accelerator"] != "none", "baseline"]))
+    parts = []
+    for baseline in sorted(entrants["baseline"].unique()):
+        part = shown[(shown["baseline"] == baseline) & (shown["accelerator"] == "none")]
+        parts.append((f"{baseline}, no accelerator" if fitted else baseline, part))
+    for baseline in fitted:
+        part = shown[(shown["baseline"] == baseline) & (shown["accelerator"] != "none")]
+        models = sorted(set(part["model"]))
+        parts.append((models[0] if len(models) == 1 else f"{baseline}, accelerated", part))
+    return parts
+
+
+def _lines(axis: Axes, rows: pd.DataFrame, kept: set, x: str, style: Style, mixed: bool) -> None:
+    """The lines of a panel, with intervals where they are emphasised; `mixed`: colours tell models, not solvers."""
+    for (model, solver), line in rows.groupby(["model", "solver"]):
         line = line.sort_values(x)
-        look = style.line(model_name(baseline, accelerator), solver)
-        axis.plot(line[x].astype(float), line["mean"], zorder=3, **look)
+        if (model, solver) not in kept:
+            axis.plot(line[x].astype(float), line["mean"], zorder=2, **OTHER)
+            continue
+        look = style.line(model if mixed else "", solver)
+        axis.plot(line[x].astype(float), line["mean"], zorder=4, **look)
         low = line["low"].clip(lower=line["mean"] * 1e-3)  # a log axis has no room for zero
-        axis.vlines(line[x].astype(float), low, line["high"], color=look["color"], alpha=0.35, linewidth=1.2, zorder=2)
+        axis.vlines(line[x].astype(float), low, line["high"], color=look["color"], alpha=0.35, linewidth=1.2, zorder=3)
 
 
 def _controls(axis: Axes, controls: pd.DataFrame) -> None:
@@ -107,15 +120,26 @@ def _others(controls: pd.DataFrame, best: bool) -> list[Line2D]:
         for row in controls.itertuples()
     ]
     if best:
-        handles.append(Line2D([], [], color="#cfcfcf", linewidth=5, label="best, no accelerator"))
+        handles.append(Line2D([], [], label="best, no accelerator", **BAND))
     return handles
 
 
-def _scales(axes, shown: pd.DataFrame, controls: pd.DataFrame, x: str) -> None:
+def _frame(axes: list[Axes], n: int, across: int, y_label: str, x_label: str) -> None:
+    """Labels at the left and below, where a panel has no neighbour; no axes beyond the `n` panels."""
+    for i, axis in enumerate(axes):
+        axis.set_visible(i < n)
+        if i % across == 0:
+            axis.set_ylabel(y_label)
+        if i + across >= n:
+            axis.set_xlabel(x_label)
+            axis.tick_params(labelbottom=True)
+
+
+def _scales(axes: list[Axes], shown: pd.DataFrame, controls: pd.DataFrame, x: str) -> None:
     """Log scales that the means and the controls set; a wide interval or one exploding line may leave the panel."""
     top = max(shown["mean"].quantile(0.98), controls["mean"].max() if len(controls) else 0)
     low = min(shown["mean"].min(), controls["mean"].min() if len(controls) else shown["mean"].min())
-    for axis in axes.flat:
+    for axis in axes:
         axis.set_yscale("log")
         axis.set_xscale("log")
         axis.set_ylim(low / 1.4, top * 1.6)

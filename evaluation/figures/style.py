@@ -1,5 +1,6 @@
 """One look for all figures: a colour a method (solver or accelerator), a marker and dash a solver, everywhere."""
 
+import textwrap
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -20,8 +21,10 @@ from fewstep.files import atomic, write_text
 DPI = 150
 MAX_HEIGHT = 7.9  # inches, below 1200 px
 INK, MUTED = "#222222", "#8a8a8a"
-# Okabe and Ito's colours, safe for colour-blind readers, then Tol's muted ones.
+OTHER = {"color": "#c6c6c6", "linewidth": 0.8, "marker": ".", "markersize": 2}  # a line that is not emphasised
+# Okabe and Ito's colours, safe for colour-blind readers, then Tol's muted and dark ones.
 HUES = ["#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#882255", "#332288", "#999933", "#44AA99"]
+HUES += ["#661100", "#117733", "#CC6677", "#000000", "#AA4499", "#6699CC"]
 MARKERS = ["o", "s", "^", "D", "v", "P", "X", "<", ">", "p", "h", "*", "8", "d"]
 DASHES = [(), (4, 1.5), (1, 1), (5, 1, 1, 1), (2, 1), (6, 1.5, 2, 1.5), (3, 1, 1, 1, 1, 1)]
 RC = {
@@ -50,10 +53,13 @@ class Style:
     dash: dict[str, tuple[float, ...]]
 
     @classmethod
-    def of(cls, board: pd.DataFrame) -> "Style":
-        """The style of a study. The hue tells the accelerator (none: dark grey), the lightness the baseline."""
+    def of(cls, board: pd.DataFrame, solvers: list[str] | None = None) -> "Style":
+        """The style of a study. The hue tells the accelerator (none: dark grey), the lightness the baseline.
+
+        The first of `solvers` (default: in the alphabet) get the colours and markers that are told apart best.
+        """
         entrants = board[board["kind"] == "entrant"]
-        baselines, solvers = sorted(set(entrants["baseline"])), sorted(set(entrants["solver"]))
+        baselines, solvers = sorted(set(entrants["baseline"])), solvers or sorted(set(entrants["solver"]))
         accelerators = sorted(set(entrants["accelerator"]) - {"none", ""})
         methods = [*accelerators, *solvers]  # no two of them share a colour
         extra = sns.husl_palette(max(1, len(methods) - len(HUES)), s=0.7, l=0.5).as_hex()
@@ -80,13 +86,19 @@ class Style:
             "markeredgewidth": 0.5,
         }
 
-    def legend(self, figure: Figure, models: list[str], solvers: list[str], others: list[Line2D]) -> None:
-        """One legend to the right of all panels: solvers, then colours of accelerated models, then other lines."""
+    def legend(
+        self, figure: Figure, models: list[str], solvers: list[str], others: list[Line2D], grey: bool = False
+    ) -> None:
+        """One legend to the right of all panels: solvers, then colours of accelerated models, then other lines.
+
+        `grey`: some solvers are not emphasised, and one entry stands for them all.
+        """
 
         def head(text: str) -> Line2D:
             return Line2D([], [], linestyle="none", label=f"$\\bf{{{text}}}$")
 
         handles = [head("solver"), *(Line2D([], [], label=solver, **self.line("", solver)) for solver in solvers)]
+        handles += [Line2D([], [], label="other solvers", **OTHER)] if grey else []
         if accelerated := [m for m in models if "+" in m]:
             handles.append(head("accelerated"))
             handles += [Line2D([], [], color=self.colour[m], linewidth=4, label=m) for m in accelerated]
@@ -96,10 +108,10 @@ class Style:
         figure.legend(handles=handles, loc="outside right upper", frameon=False, handlelength=3.2, ncols=columns)
 
 
-def new_figure(width: float, height: float) -> Figure:
+def new_figure(width: float, height: float, tallest: float = MAX_HEIGHT) -> Figure:
     """An empty figure in the house style, in inches; drawn without global state."""
     apply()
-    return Figure(figsize=(width, min(height, MAX_HEIGHT)), dpi=DPI, layout="constrained")
+    return Figure(figsize=(width, min(height, tallest)), dpi=DPI, layout="constrained")
 
 
 def apply() -> None:
@@ -121,8 +133,9 @@ def save(figure: Figure, results: Path, name: str, caption: str, numbers: pd.Dat
 
 
 def note(figure: Figure, text: str) -> None:
-    """A small line below all panels."""
-    figure.supxlabel(text, fontsize=7.5, color="#555555", x=0.01, ha="left")
+    """Small lines below all panels, as long as the figure is wide."""
+    lines = textwrap.fill(text, int(figure.get_figwidth() * 16))
+    figure.supxlabel(lines, fontsize=7.5, color="#555555", x=0.01, ha="left", multialignment="left")
 
 
 def failures(rows: pd.DataFrame, most: int = 4) -> str:

@@ -17,6 +17,7 @@ from fewstep.files import write_text
 HEADER = ("version", "commit", "dirty", "config_hash", "device", "dtype", "torch", "python", "started")
 TITLES = {
     "quality_vs_nfe": "Quality against NFE",
+    "ranking": "Ranking at few calls",
     "quality_vs_seconds": "Quality against time",
     "curvature": "Curvature",
     "sample_grid": "Samples from the same latents",

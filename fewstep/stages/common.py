@@ -51,13 +51,19 @@ class Loaded:
         """The method that was fitted on the baseline, if any."""
         return self.fitted.accelerator_method
 
-    def field(self, indices: range, latents: Tensor, **options) -> Field:
-        """A fresh field for these samples; an accelerator's own `field` and `timesteps` come in here."""
+    def field(self, indices: range, latents: Tensor, purpose: str = "", **options) -> Field:
+        """A fresh field for these samples; an accelerator's own `field` and `timesteps` come in here.
+
+        A `purpose` other than sampling has random streams of its own.
+        """
         build = self.accelerator.verb("field") if self.accelerator else None
-        rng = SampleRng(self.fitted.dataset, self.fitted.seed, indices)
+        rng = SampleRng("/".join(filter(None, (self.fitted.dataset, purpose))), self.fitted.seed, indices)
         field = build(self.state, latents, rng) if build else self._plain_field()
         own = self.accelerator.verb("timesteps") if self.accelerator else None
         field.timesteps = partial(own, self.state) if own else None
+        field.rng = rng
+        if options.pop("record", False):
+            field.trajectory = []
         for name, value in options.items():
             setattr(field, name, value)
         return field

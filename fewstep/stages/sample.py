@@ -1,7 +1,7 @@
 """Stage: sample one entrant, or control, at each of its NFE.
 
-Each NFE is a file in the state folder until all are there; so a killed job resumes, and a point that hangs costs
-itself alone.
+A solver that learns from the field is fitted first. Each NFE is a file in the state folder until all are there; so a
+killed job resumes, and a point that hangs costs itself alone.
 """
 
 from __future__ import annotations
@@ -17,18 +17,20 @@ import torch
 from torch import Tensor
 
 from fewstep import data, registry
-from fewstep.checkpoints import load_tensors, save_tensors
+from fewstep.calibration import Calibration, bind, calibrate
+from fewstep.checkpoints import State, load_tensors, save_tensors
 from fewstep.config import DatasetStudy
 from fewstep.device import lease
-from fewstep.errors import OK, Diverged, FewstepError, Upstream, one_line, status_of
+from fewstep.errors import OK, Diverged, FewstepError, Upstream, WriteError, one_line, status_of
 from fewstep.facts import DATASETS
 from fewstep.files import write_json
 from fewstep.images import to_uint8
 from fewstep.layout import BEAT, point_file
 from fewstep.plan import OWN, Entrant, Plan
 from fewstep.provenance import provenance
+from fewstep.registry import Method
 from fewstep.seeds import SampleRng, latents
-from fewstep.stages.common import layout_of, load_fitted, load_plan, set_threads
+from fewstep.stages.common import Loaded, layout_of, load_fitted, load_plan, set_threads, solver_call
 
 
 def run(
@@ -48,21 +50,20 @@ def run(
     entrant = plan.entrant(dataset, seed, model, solver)
     state = Path(state_dir)
     with lease(state) as device:
-        draw = None
+        draw = _sampler(plan, entrant, layout_of(results), device, state)
         for nfe in entrant.nfes:
             if point_file(state, nfe).exists():
                 continue
             write_json(state / BEAT, {"nfe": nfe})
-            draw = draw or _sampler(plan, entrant, layout_of(results), device)
             tensors, row = _point(draw, nfe)
             save_tensors(point_file(state, nfe), tensors, row)
         header = {"entrant": entrant.name, "label": entrant.label, "key": plan.sample_key(entrant)}
-        header["provenance"] = provenance(plan.study, device) | (draw.provenance if draw else {})
-    _gather(state, entrant, Path(output), header)
+        header["provenance"] = provenance(plan.study, device) | draw.provenance
+    _gather(state, entrant, Path(output), header, draw.fitted)
 
 
-def _gather(state: Path, entrant: Entrant, output: Path, header: dict[str, Any]) -> None:
-    tensors, rows = {}, []
+def _gather(state: Path, entrant: Entrant, output: Path, header: dict[str, Any], fitted: dict[str, Tensor]) -> None:
+    tensors, rows = {f"fitted.{name}": tensor for name, tensor in fitted.items()}, []
     for nfe in entrant.nfes:
         point, row = load_tensors(point_file(state, nfe))
         rows.append({"nfe": nfe, **row})
@@ -78,15 +79,18 @@ class _Draw:
         section: DatasetStudy,
         shape: tuple[int, ...],
         start: Callable[[range], Tensor],
-        batch: Callable[[range, Tensor, int], tuple[Tensor, int]],
+        batch: Callable[[range, Tensor, int], tuple[Tensor, float]],
+        adaptive: bool = False,
     ):
-        self.section, self.shape, self.start, self.batch = section, shape, start, batch
+        self.section, self.shape, self.start, self.batch, self.adaptive = section, shape, start, batch, adaptive
         self.flops_per_call: float = 0.0
         self.provenance: dict[str, Any] = {}
+        self.fitted: dict[str, Tensor] = {}  # what the solver learnt
+        self.fit_cost: dict[str, float] = {}
 
     def __call__(self, nfe: int) -> tuple[Tensor, dict[str, Any]]:
         n = self.section.n_samples
-        out, seconds, calls = torch.empty(n, *self.shape), 0.0, set()
+        out, seconds, calls = torch.empty(n, *self.shape), 0.0, []
         for start in range(0, n, self.section.batch):
             indices = range(start, min(start + self.section.batch, n))
             z = self.start(indices)
@@ -102,15 +106,15 @@ class _Draw:
                     f"{int((~samples.isfinite()).flatten(1).any(1).sum())} of {len(indices)} samples are not finite"
                 )
             out[start : start + len(indices)] = samples.float().cpu()
-            calls.add(used)
-        if len(calls) != 1:
-            raise FewstepError(f"batches used different numbers of network calls: {sorted(calls)}")
-        (measured,) = calls
+            calls += [used] * len(indices)
+        if len(set(calls)) != 1 and not self.adaptive:
+            raise FewstepError(f"batches used different numbers of network calls: {sorted(set(calls))}")
+        measured = sum(calls) / n
         cost = {"seconds_per_sample": seconds / n, "gflop_per_sample": measured * self.flops_per_call / 1e9}
-        return out, {"nfe_measured": measured, "n_samples": n, **cost}
+        return out, {"nfe_measured": measured, "n_samples": n, **cost, **self.fit_cost}
 
 
-def _sampler(plan: Plan, entrant: Entrant, layout, device: torch.device) -> _Draw | Callable:
+def _sampler(plan: Plan, entrant: Entrant, layout, device: torch.device, state_dir: Path) -> _Draw | Callable:
     fitted = entrant.fitted
     section, shape = plan.section(fitted.dataset), DATASETS[fitted.dataset].shape
 
@@ -127,29 +131,60 @@ def _sampler(plan: Plan, entrant: Entrant, layout, device: torch.device) -> _Dra
         return _Draw(section, dataset.shape, start, control)
     try:
         loaded = load_fitted(layout, fitted, device)
+        method = loaded.accelerator if entrant.solver == OWN else registry.get(entrant.solver, "solver")
+        learnt = _learnt(plan, entrant, loaded, method, state_dir)
     except Upstream as error:
         return _Refused(error)
-    method = loaded.accelerator if entrant.solver == OWN else registry.get(entrant.solver, "solver")
-    sample = partial(method.verb("sample"), **plan.params(fitted.dataset, method))
+    sample = bind(method, plan.params(fitted.dataset, method), learnt)
 
-    def solve(indices: range, z: Tensor, nfe: int) -> tuple[Tensor, int]:
+    def solve(indices: range, z: Tensor, nfe: int) -> tuple[Tensor, float]:
         field = loaded.field(indices, z, budget=nfe)
-        return sample(field, z, nfe), field.calls
+        return sample(field, z, nfe), field.nfe
 
     if device.type == "cuda":  # the first call loads kernels; that is no method's cost
         z = start(range(min(section.batch, section.n_samples)))
         field = loaded.field(range(len(z)), z)
         field(field.start(z, field.path.t_max), field.path.t_max)
-    draw = _Draw(section, shape, start, solve)
+    draw = _Draw(section, shape, start, solve, method.nfe.adaptive)
     draw.flops_per_call = loaded.state.info["flops_per_call"]
     draw.provenance = {"weights_sha256": loaded.state.info.get("weights_sha256", "")}
+    if learnt:
+        draw.fitted = learnt.tensors
+        draw.fit_cost = {"fit_seconds": learnt.info["seconds"], "fit_teacher_calls": learnt.info["calls"]}
     return draw
 
 
+def _learnt(plan: Plan, entrant: Entrant, loaded: Loaded, method: Method, state_dir: Path) -> State | None:
+    """What a solver with a `fit` learns from the model, for all its NFE. Raises Upstream when the fit fails."""
+    if method.kind != "solver" or method.verb("fit") is None:
+        return None
+    fitted = entrant.fitted
+    beat = state_dir / BEAT
+    task = Calibration(
+        dataset=data.load(fitted.dataset),
+        params=plan.params(fitted.dataset, method),
+        nfes=entrant.nfes,
+        axes=("calibration", fitted.dataset, fitted.model, method.id, fitted.seed),
+        make_field=partial(loaded.field, purpose="calibration"),
+        solver_of=lambda id: solver_call(plan, fitted.dataset, id),
+        state_dir=state_dir,
+        device=loaded.device,
+        on_progress=lambda: write_json(beat, {"nfe": None}),
+    )
+    try:
+        return calibrate(method, task)
+    except WriteError:
+        raise
+    except Exception as error:
+        traceback.print_exc()
+        raise Upstream(f"{method.id} could not be fitted: {one_line(error)}", status_of(error)) from error
+
+
 class _Refused:
-    """Stands in for a sampler whose model was never fitted: every point gets that reason."""
+    """Stands in for a sampler whose model or solver was never fitted: every point gets that reason."""
 
     provenance: dict[str, Any] = {}
+    fitted: dict[str, Tensor] = {}
 
     def __init__(self, error: Upstream):
         self.error = error

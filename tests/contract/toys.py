@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import copy
 import random
+import tempfile
 from functools import cache, partial
 from pathlib import Path
 
@@ -12,6 +13,7 @@ import numpy as np
 import torch
 
 from fewstep import data, registry
+from fewstep.calibration import Calibration, bind, calibrate
 from fewstep.checkpoints import State
 from fewstep.config import Training
 from fewstep.field import Field
@@ -19,7 +21,7 @@ from fewstep.model import Model, build_model
 from fewstep.paths import PATHS
 from fewstep.plan import NONE, OWN, Fitted
 from fewstep.registry import Method
-from fewstep.seeds import generator, latents
+from fewstep.seeds import SampleRng, generator, latents
 from fewstep.stages.common import Loaded
 from fewstep.task import Task
 
@@ -85,9 +87,47 @@ def random_model(path_name: str, shape: tuple[int, ...]) -> Model:
 
 
 def some_nfe(method: Method) -> list[int]:
-    """The first three NFE that a method makes, and one about ten steps further."""
+    """The first three NFE that a method makes, and one about ten steps further; a method that is fitted makes fewer."""
     rule = method.nfe
-    return [rule.first + k * rule.step for k in (0, 1, 2, 9)]
+    return [rule.first + k * rule.step for k in ((0, 1, 2, 9) if method.verb("fit") is None else (0, 1, 3))]
+
+
+def sampler(solver: Method, path_name: str, nfes: tuple[int, ...], model: Model | None = None):
+    """`sample(field, latents, nfe)` of a solver; one that learns from the field is fitted first, on the mixture's exact
+    field or on a model."""
+    dataset = mixture_for(solver)[0]
+    if solver.verb("fit") is None:
+        return bind(solver, solver.params(dataset), None)
+    if model is not None:
+        return bind(solver, solver.params(dataset), _calibrated(solver, path_name, nfes, model))
+    if (solver.id, path_name, nfes) not in FITTED:
+        FITTED[solver.id, path_name, nfes] = _calibrated(solver, path_name, nfes, None)
+    return bind(solver, solver.params(dataset), FITTED[solver.id, path_name, nfes])
+
+
+FITTED: dict[tuple, State] = {}  # one fit serves all tests of a process
+
+
+def _calibrated(solver: Method, path_name: str, nfes: tuple[int, ...], model: Model | None) -> State:
+    name = mixture_for(solver)[0]
+
+    def make_field(indices, latents, **options):
+        rng = SampleRng("contract", 0, indices)
+        if model is None:
+            return exact_field(solver, path_name, rng=rng, **options)
+        return Field(model, model.path, schedules()[path_name], rng=rng, **options)
+
+    with tempfile.TemporaryDirectory() as folder:
+        task = Calibration(
+            dataset=data.load(name),
+            params=solver.params(name),
+            nfes=nfes,
+            axes=("calibration", name, path_name, solver.id, 0),
+            make_field=make_field,
+            solver_of=lambda id: bind(registry.get(id, "solver"), registry.get(id, "solver").params(name), None),
+            state_dir=Path(folder),
+        )
+        return calibrate(solver, task)
 
 
 @contextlib.contextmanager

@@ -51,6 +51,13 @@ def make_results(root: Path, seeds=(0, 1), baselines=("arc", "line")) -> Path:
     """A results folder: an image and a vector dataset; one diverged point, one nan, one missing file, one skipped."""
     results = root / "results"
     plan = [p for d in ("glyphs", "rings") for p in entrant_points(d, baselines, seeds)]
+    files = documents(results, plan)
+    _break(files, results)
+    return write_study(results, plan, files)
+
+
+def documents(results: Path, plan, value=quality) -> dict[Path, dict]:
+    """The score files of a plan, every point ok: `value(point, block)` is the primary metric."""
     files: dict[Path, dict] = {}
     for p in plan:
         image = p["dataset"] == "glyphs"
@@ -64,7 +71,7 @@ def make_results(root: Path, seeds=(0, 1), baselines=("arc", "line")) -> Path:
             | {"label": label if p["kind"] == "entrant" else p["entrant"], "points": [], "provenance": PROVENANCE},
         )
         rows = [
-            {"metric": primary, "block": b, "value": quality(p, b), "n_generated": 100, "n_reference": 200}
+            {"metric": primary, "block": b, "value": value(p, b), "n_generated": 100, "n_reference": 200}
             for b in range(3)
         ]
         rows.append({"metric": "ode_rmse", "block": -1, "value": 0.1 / (1 + p["nfe"])} | SMALL)
@@ -72,7 +79,11 @@ def make_results(root: Path, seeds=(0, 1), baselines=("arc", "line")) -> Path:
         document["points"].append(
             {"nfe": p["nfe"], "status": "ok", "reason": "", "n_samples": 300, "metrics": rows} | cost
         )
-    _break(files, results)
+    return files
+
+
+def write_study(results: Path, plan, files: dict[Path, dict]) -> Path:
+    """Write score files, plan, references and samples; returns the results folder."""
     for path, document in files.items():
         path.parent.mkdir(parents=True, exist_ok=True)
         path.write_text(json.dumps(document))

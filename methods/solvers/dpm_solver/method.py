@@ -1,58 +1,89 @@
-"""Singlestep DPM-Solver (arXiv 2206.00927, algorithms 1 and 2, r_1 = 1/3 and r_2 = 2/3 at order 3).
+"""Singlestep DPM-Solver (arXiv 2206.00927): algorithms 1 and 2, and the mixed orders of "fast" (appendix D.3).
 
-The grid ends at the smallest noise level, as published: at sigma = 0 lambda is infinite. On paths with alpha = 0 at
-t_max it starts where lambda is finite (noise fraction 0.999).
+    x_{i+1} = alpha_{i+1} / alpha_i x_i - alpha_{i+1} int e^{-lambda} eps d lambda
+
+Order 2 takes one intermediate lambda, order 3 two: at 1/2, or 1/3 and 2/3 of the step.
 """
 
-from itertools import pairwise
+from itertools import accumulate
 from math import expm1
+
+import torch
 
 from fewstep.errors import UserError
 from fewstep.field import steps_for
+from fewstep.multistep import check_order
+from fewstep.shortcuts import model_of
 
 
-def sample(field, latents, nfe, order=2, schedule="lambda"):
-    if order not in STEPS:
-        raise UserError(f"dpm_solver has order 1, 2 or 3, not {order}")
-    if schedule not in ("lambda", "karras"):
-        raise UserError(f"dpm_solver needs a schedule with finite lambda, lambda or karras, not {schedule!r}")
-    path = field.path
-    t = field.times(steps_for(nfe, order), schedule, end="t_min")
-    x = field.start(latents, t[0])
-
-    def eps(u, lam):
-        return field(u, path.time_at_lambda(lam)).eps
-
-    def alpha_sigma(lam):
-        s = path.time_at_lambda(lam)
-        return float(path.alpha(s)), float(path.sigma(s))
-
-    for lam, lam_next in pairwise(path.lam(t).tolist()):
-        x = STEPS[order](x, lam, lam_next - lam, eps, alpha_sigma)
+def sample(field, latents, nfe, order=2, fast=False, schedule="lambda", end="t_min", afs=False):
+    check_order("dpm_solver", order, (1, 2, 3))
+    model = model_of(field, afs)
+    last = [1] * (end == "zero")
+    if fast:
+        orders = fast_orders(nfe + afs - len(last), order) + last
+    else:
+        orders = [order] * (steps_for(nfe, order, end, afs) - len(last)) + last
+    lams = nodes(field, orders, schedule, end, as_grid=fast and schedule != "lambda")
+    x = field.start(latents, float(field.path.time_at_lambda(lams[0][0])))
+    for lam in lams:
+        x = STEPS[len(lam) - 1](model, field.path, x, lam)
     return x
 
 
-def _first(x, lam, h, eps, at):
-    (a_s, _), (a_t, s_t) = at(lam), at(lam + h)
-    return a_t / a_s * x - s_t * expm1(h) * eps(x, lam)
+def fast_orders(nfe, order):
+    """Orders of the steps of DPM-Solver-fast: as many of the highest as fit, lower ones at the end."""
+    if nfe < 1:
+        raise UserError("dpm_solver with `fast` needs one call more: 1, 2, 3, … before AFS and the step to zero")
+    full, rest = divmod(nfe, order)
+    if order == 3 and rest == 0:
+        return [3] * (full - 1) + [2, 1]
+    return [order] * full + [rest] * (rest > 0)
 
 
-def _second(x, lam, h, eps, at, r=0.5):
-    (a_s, _), (a_m, s_m), (a_t, s_t) = at(lam), at(lam + r * h), at(lam + h)
-    e_s = eps(x, lam)
+def nodes(field, orders, schedule, end, as_grid):
+    """lambda of each step's start, intermediate points and end; `as_grid` takes all of them from the schedule."""
+    if as_grid:
+        lam = field.grid(sum(orders), schedule, end).lam
+        ends = list(accumulate(orders, initial=0))
+        return [lam[i : j + 1] for i, j in zip(ends, ends[1:], strict=False)]
+    lam = field.grid(len(orders), schedule, end).lam
+    inner = {1: (), 2: (1 / 2,), 3: (1 / 3, 2 / 3)}
+    return [[s, *(s + r * (t - s) for r in inner[p]), t] for p, s, t in zip(orders, lam, lam[1:], strict=False)]
+
+
+def at(path, *lams):
+    """Times, alpha and sigma at some lambda."""
+    t = path.time_at_lambda(torch.tensor(lams, dtype=torch.float64))
+    return t.tolist(), path.alpha(t).tolist(), path.sigma(t).tolist()
+
+
+def first(model, path, x, lam):
+    (s, _), (_, a_t), (_, s_t) = at(path, *lam)
+    p = model(x, s)
+    return a_t * p.x0 + s_t * p.eps  # = a_t / a_s x - s_t (e^h - 1) eps, and at sigma_t = 0 regular
+
+
+def second(model, path, x, lam):
+    (s, m, _), (a_s, a_m, a_t), (_, s_m, s_t) = at(path, *lam)
+    h = lam[2] - lam[0]
+    r = (lam[1] - lam[0]) / h
+    e_s = model(x, s).eps
     u = a_m / a_s * x - s_m * expm1(r * h) * e_s
-    e_m = eps(u, lam + r * h)
+    e_m = model(u, m).eps
     return a_t / a_s * x - s_t * expm1(h) * (e_s + (e_m - e_s) / (2 * r))
 
 
-def _third(x, lam, h, eps, at, r1=1 / 3, r2=2 / 3):
-    (a_s, _), (a_1, s_1), (a_2, s_2), (a_t, s_t) = (at(lam + r * h) for r in (0, r1, r2, 1))
-    e_s = eps(x, lam)
+def third(model, path, x, lam):
+    (s, m1, m2, _), (a_s, a_1, a_2, a_t), (_, s_1, s_2, s_t) = at(path, *lam)
+    h = lam[3] - lam[0]
+    r1, r2 = (lam[1] - lam[0]) / h, (lam[2] - lam[0]) / h
+    e_s = model(x, s).eps
     u1 = a_1 / a_s * x - s_1 * expm1(r1 * h) * e_s
-    D1 = eps(u1, lam + r1 * h) - e_s
+    D1 = model(u1, m1).eps - e_s
     u2 = a_2 / a_s * x - s_2 * expm1(r2 * h) * e_s - s_2 * r2 / r1 * (expm1(r2 * h) / (r2 * h) - 1) * D1
-    D2 = eps(u2, lam + r2 * h) - e_s
+    D2 = model(u2, m2).eps - e_s
     return a_t / a_s * x - s_t * expm1(h) * e_s - s_t / r2 * (expm1(h) / h - 1) * D2
 
 
-STEPS = {1: _first, 2: _second, 3: _third}
+STEPS = {1: first, 2: second, 3: third}

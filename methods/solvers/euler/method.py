@@ -2,10 +2,14 @@
 
 from itertools import pairwise
 
+from fewstep.field import steps_for
+from fewstep.shortcuts import model_of
 
-def sample(field, latents, nfe, schedule="auto", end="zero"):
-    t = field.times(nfe, schedule, end)
+
+def sample(field, latents, nfe, schedule="auto", end="zero", afs=False):
+    model = model_of(field, afs)
+    t = field.times(steps_for(nfe, 1, end, afs), schedule, end)
     x = field.start(latents, t[0])
     for now, after in pairwise(t.tolist()):
-        x = x + (after - now) * field(x, now).velocity
+        x = x + (after - now) * model(x, now).velocity
     return x

@@ -4,10 +4,9 @@ y = x / scale over the path's clock has the slope d (`fewstep.paths`: eps over s
 dx/dt over t on EDM, RF and SI). Step i combines the last min(order, i + 1) slopes.
 """
 
-from itertools import pairwise
-
-from fewstep.errors import UserError
-from fewstep.paths import like
+from fewstep.field import steps_for
+from fewstep.multistep import check_order, combine
+from fewstep.shortcuts import model_of
 
 ADAMS_BASHFORTH = {
     1: (1.0,),
@@ -17,17 +16,14 @@ ADAMS_BASHFORTH = {
 }
 
 
-def sample(field, latents, nfe, order=4, schedule="auto", end="zero"):
-    if order not in ADAMS_BASHFORTH:
-        raise UserError(f"ipndm has order 1, 2, 3 or 4, not {order}")
-    path = field.path
-    t = field.times(nfe, schedule, end)
-    y = field.start(latents, t[0]) / like(path.scale(t[0]), latents)
+def sample(field, latents, nfe, order=4, schedule="auto", end="zero", afs=False):
+    check_order("ipndm", order, tuple(ADAMS_BASHFORTH))
+    model, path = model_of(field, afs), field.path
+    t = field.times(steps_for(nfe, 1, end, afs), schedule, end)
+    scale, clock, t = path.scale(t).tolist(), path.clock(t).tolist(), t.tolist()
+    y = field.start(latents, t[0]) / scale[0]
     slopes = []
-    for now, after in pairwise(t):
-        x = like(path.scale(now), y) * y
-        slopes = [path.slope(field(x, now)), *slopes][:order]
-        weights = ADAMS_BASHFORTH[len(slopes)]
-        step = like(path.clock(after) - path.clock(now), y)
-        y = y + step * sum(c * d for c, d in zip(weights, slopes, strict=True))
-    return like(path.scale(after), y) * y
+    for i in range(len(t) - 1):
+        slopes = [path.slope(model(scale[i] * y, t[i])), *slopes][:order]
+        y = y + (clock[i + 1] - clock[i]) * combine(ADAMS_BASHFORTH[len(slopes)], slopes)
+    return scale[-1] * y

@@ -1,0 +1,61 @@
+"""Which of many solvers a figure emphasises: a plain one for reference, and those that are best at some NFE."""
+
+import pandas as pd
+
+from evaluation.leaderboard import rounded
+from fewstep import registry
+
+MOST = 8  # lines that an eye still tells apart in one panel
+
+
+def reference(solvers: list[str]) -> str:
+    """The plain solver that others are seen against: declared first order, with the fewest parameters.
+
+    The first in the alphabet of those; of all solvers where none is declared so, as in results of unknown methods.
+    """
+    known = registry.of_kind("solver")
+    plain = {s: len(known[s].card.params) for s in solvers if s in known and known[s].order == 1}
+    return min(plain or dict.fromkeys(solvers, 0), key=lambda s: (plain.get(s, 0), s))
+
+
+def emphasised(rows: pd.DataFrame, most: int = MOST) -> list[str]:
+    """Solvers of one model, at most `most`: all, else the reference and enough others to have a best one at each NFE.
+
+    `rows` are leaderboard rows with a mean. Solvers that are best at more NFEs go first. Where many tie, as all that
+    begin with the same step do at one call, one of them is enough.
+    """
+    solvers = sorted(set(rows["solver"]))
+    if len(solvers) <= most:
+        return solvers
+    means = rows["mean"].map(rounded)
+    best = rows[means == means.groupby(rows["nfe"]).transform("min")]
+    wins = {solver: set(group["nfe"]) for solver, group in best.groupby("solver")}
+    kept = [reference(solvers)] if most > 1 else []  # a single line tells more about the best
+    seen = set().union(*(wins.get(solver, set()) for solver in kept))
+    for solver in sorted(wins, key=lambda s: (-len(wins[s]), s)):
+        if len(kept) < most and wins[solver] - seen:
+            kept.append(solver)
+            seen |= wins[solver]
+    return sorted(kept)
+
+
+def by_prominence(board: pd.DataFrame) -> list[str]:
+    """All solvers of a study, those that are emphasised for the most models first: they get the clearest colours."""
+    entrants = board[board["kind"] == "entrant"]
+    times = dict.fromkeys(sorted(set(entrants["solver"])), 0)
+    for _, rows in drawable(entrants).groupby(["dataset", "baseline", "accelerator"]):
+        for solver in emphasised(rows):
+            times[solver] += 1
+    return sorted(times, key=lambda s: (-times[s], s)) if len(times) > MOST else list(times)
+
+
+def drawable(rows: pd.DataFrame) -> pd.DataFrame:
+    """Rows that a log scale can show."""
+    return rows[(rows["status"] == "ok") & (rows["mean"] > 0)]
+
+
+def of_panel(rows: pd.DataFrame) -> set[tuple[str, str]]:
+    """(model, solver) of the lines to emphasise where several models share a panel, each with its share of the room."""
+    groups = list(rows.groupby("model"))
+    share = max(1, MOST // max(1, len(groups)))
+    return {(model, solver) for model, group in groups for solver in emphasised(group, share)}

@@ -1,0 +1,165 @@
+"""Ranking of a model's solvers at few calls: a panel a model, a row a solver, a column an NFE."""
+
+import math
+from pathlib import Path
+
+import pandas as pd
+from matplotlib import colormaps, colors
+from matplotlib.axes import Axes
+from matplotlib.cm import ScalarMappable
+from matplotlib.figure import Figure
+from matplotlib.patches import Rectangle
+from matplotlib.ticker import FuncFormatter, NullLocator
+
+from evaluation.figures.style import INK, MUTED, Style, new_figure, save, seeds_text
+from evaluation.leaderboard import rounded
+from evaluation.records import model_name
+from fewstep.pictures import RANKED
+
+COLOURS = "viridis_r"  # from light, the best, to dark: in grey print as in colour
+SCALES = (3, 10, 30, 100, 300, 1000)  # the darkest colour is one of these times the best
+ROW, COLUMN, HEAD, FOOT = 0.17, 0.42, 0.52, 0.75  # inches
+LETTER, MEAN = 0.058, 0.42  # of a solver's name, and of the column of mean ranks
+TOP = 3  # ranks that are written out
+
+
+def draw(dataset: str, board: pd.DataFrame, records: pd.DataFrame, results: Path, style: Style) -> list[Path]:
+    """Draw `<dataset>_ranking`; models with a single solver have nothing to rank and no panel."""
+    rows = board[(board["dataset"] == dataset) & (board["kind"] == "entrant")]
+    numbers = table(rows)
+    names = [name for name, group in numbers.groupby("model", sort=False) if group["solver"].nunique() > 1]
+    if not names or not (rows["status"] == "ok").any():
+        return []
+    figure = _figure({name: numbers[numbers["model"] == name] for name in names}, f"{dataset}, {rows['metric'].iloc[0]}")
+    caption = (
+        f"{rows['metric'].iloc[0]} on {dataset} at few calls, lower is better: each model's solvers, sorted by their mean "
+        f"rank over the NFEs that they can make (on the right). A point that failed counts as the last. "
+        f"The colour is the ratio to the panel's best at that NFE. {seeds_text(rows)}."
+    )
+    return save(figure, results, f"{dataset}_ranking", caption, numbers)
+
+
+def table(rows: pd.DataFrame) -> pd.DataFrame:
+    """One row a point of an entrant at the NFEs that are ranked; panels, their solvers and NFEs in drawing order.
+
+    `rank` and `ratio_to_best` are among the solvers of one model at one NFE, ties share the better rank; both are
+    missing where the status isn't ok. `mean_rank` is over a solver's NFEs: a failed point takes the last place, a
+    skipped one, as one that was never planned, takes none.
+    """
+    rows = rows[rows["nfe"].between(*RANKED)]
+    rows = rows.assign(model=[model_name(b, a) for b, a in rows[["baseline", "accelerator"]].values], value=rows["mean"])
+    key = rows["mean"].map(rounded).where(rows["status"] == "ok")
+    column = key.groupby([rows["model"], rows["nfe"]])
+    best = column.transform("min")
+    rows = rows.assign(rank=column.rank(method="min"), ratio_to_best=(key / best).where(best > 0))
+    place = rows["rank"].where(key.notna(), column.transform("count") + 1).where(rows["status"] != "skipped")
+    mean_rank = place.groupby([rows["model"], rows["solver"]]).transform("mean")
+    rows = rows.assign(rank=rows["rank"].astype("Int64"), mean_rank=mean_rank)
+    # A fitted model comes after all that are not.
+    rows = rows.assign(_fitted=rows["accelerator"].replace("none", ""), _place=mean_rank.fillna(math.inf))
+    rows = rows.sort_values(["_fitted", "baseline", "_place", "solver", "nfe"], kind="stable").reset_index(drop=True)
+    names = ["dataset", "model", "solver", "nfe", "value", "rank", "ratio_to_best", "status", "metric", "mean_rank"]
+    return rows[names]
+
+
+def short(value: float) -> str:
+    """Two significant digits in at most six characters: 0.0012, 12, 1200, 1.2e-4."""
+    value = float(f"{value:.1e}")
+    if value == 0:
+        return "0"
+    exponent = math.floor(math.log10(abs(value)))
+    if not -3 <= exponent <= 4:
+        mantissa, _, exponent = f"{value:.1e}".partition("e")
+        return f"{mantissa}e{int(exponent)}"
+    return f"{value:.{max(0, 1 - exponent)}f}"
+
+
+def _figure(panels: dict[str, pd.DataFrame], title: str) -> Figure:
+    """All panels in a grid that is nearly as wide as high, every cell of the same size."""
+    nfes = sorted(set().union(*(set(p["nfe"]) for p in panels.values())))
+    heights = [p["solver"].nunique() * ROW + HEAD for p in panels.values()]
+    left = 0.15 + LETTER * max(p["solver"].str.len().max() for p in panels.values())
+    width = left + len(nfes) * COLUMN + MEAN + 0.15
+
+    def lines(across: int) -> list[float]:
+        return [max(heights[i : i + across]) for i in range(0, len(heights), across)]
+
+    across = min(range(1, len(panels) + 1), key=lambda n: abs(math.log(n * width / (sum(lines(n)) + FOOT) / 1.2)))
+    high, wide = sum(lines(across)) + FOOT + 0.25, max(across * width, 7)
+    figure = new_figure(wide, high, tallest=math.inf)
+    figure.set_layout_engine("none")
+    figure.text(0.08 / wide, 1 - 0.06 / high, title, fontsize=10, weight="bold", va="top", color=INK)
+    norm = colors.LogNorm(1, _darkest(pd.concat(panels.values())["ratio_to_best"]))
+    for i, (model, rows) in enumerate(panels.items()):
+        tall = rows["solver"].nunique() * ROW
+        top = 0.25 + sum(lines(across)[: i // across]) + HEAD
+        place = ((i % across) * width + left, high - top - tall, len(nfes) * COLUMN, tall)
+        axis = figure.add_axes([place[0] / wide, place[1] / high, place[2] / wide, place[3] / high])
+        _panel(axis, model, rows, nfes, norm)
+    _legend(figure, wide, high, norm, [s for s in pd.concat(panels.values())["status"].unique() if s != "ok"])
+    return figure
+
+
+def _darkest(ratios: pd.Series) -> float:
+    """The scale's end: nine of ten points lie within."""
+    reach = ratios.quantile(0.9)
+    return next((s for s in SCALES if s >= reach), SCALES[-1])
+
+
+def _panel(axis: Axes, model: str, rows: pd.DataFrame, nfes: list[int], norm: colors.Normalize) -> None:
+    solvers = list(dict.fromkeys(rows["solver"]))
+    cmap = colormaps[COLOURS]
+    for row in rows.itertuples():
+        x, y = nfes.index(row.nfe), solvers.index(row.solver)
+        if row.status != "ok":
+            _cell(axis, x, y, "#f4f4f4")
+            axis.text(x, y, mark(row.status), color="#a02020", fontsize=6.5, style="italic", ha="center", va="center")
+            continue
+        face = cmap(min(1.0, norm(row.ratio_to_best))) if pd.notna(row.ratio_to_best) else "#ffffff"
+        _cell(axis, x, y, face)
+        ink = "#000000" if _luminance(face) > 0.2 else "#ffffff"
+        bold = "bold" if row.rank <= TOP else "normal"
+        axis.text(x + 0.06, y + 0.04, short(row.value), color=ink, fontsize=6.5, weight=bold, ha="center", va="center")
+        if row.rank <= TOP:
+            axis.text(x - 0.46, y - 0.1, str(row.rank), color=ink, fontsize=5, weight="bold", ha="left", va="center")
+    for i, mean in enumerate(rows.groupby("solver", sort=False)["mean_rank"].first()):
+        text = f"{mean:.1f}" if pd.notna(mean) else ""
+        axis.text(len(nfes) - 0.35, i, text, fontsize=6.5, color=INK, va="center")
+    axis.text(len(nfes) - 0.35, -0.95, "mean\nrank", fontsize=6, color=MUTED, va="center", linespacing=0.9)
+    axis.set(xlim=(-0.5, len(nfes) - 0.5), ylim=(len(solvers) - 0.5, -0.5))
+    axis.set_xticks(range(len(nfes)), map(str, nfes), fontsize=7)
+    axis.set_yticks(range(len(solvers)), solvers, fontsize=7)
+    axis.tick_params(length=0, pad=2, top=False, labeltop=True, labelbottom=False, colors=INK)
+    axis.spines[:].set_visible(False)
+    axis.text(-0.5, -1.6, model, fontsize=9, weight="bold", color=INK, va="center")
+    axis.text(len(nfes) - 0.5, -1.6, "NFE", fontsize=7, color=MUTED, va="center", ha="right")
+
+
+def mark(status: str) -> str:
+    """One letter for a status that is not ok; the legend spells them out."""
+    return status[:1].upper()
+
+
+def _cell(axis: Axes, x: int, y: int, face) -> None:
+    axis.add_patch(Rectangle((x - 0.5, y - 0.5), 1, 1, facecolor=face, edgecolor="white", linewidth=0.6))
+
+
+def _luminance(face) -> float:
+    """Relative luminance of a colour, from 0 to 1 (WCAG)."""
+    linear = [c / 12.92 if c <= 0.04045 else ((c + 0.055) / 1.055) ** 2.4 for c in colors.to_rgb(face)]
+    return 0.2126 * linear[0] + 0.7152 * linear[1] + 0.0722 * linear[2]
+
+
+def _legend(figure: Figure, wide: float, high: float, norm: colors.LogNorm, statuses: list[str]) -> None:
+    """Below all panels: the colour bar, and what the marks mean."""
+    axis = figure.add_axes([0.15 / wide, 0.42 / high, 2.4 / wide, 0.11 / high])
+    bar = figure.colorbar(ScalarMappable(norm, COLOURS), cax=axis, orientation="horizontal", extend="max")
+    bar.set_ticks([t for t in (1, 2, 3, 5, 10, 20, 30, 50, 100, 300, 1000) if t <= norm.vmax])
+    bar.ax.xaxis.set_major_formatter(FuncFormatter(lambda v, _: f"{v:.0f}"))
+    bar.ax.xaxis.set_minor_locator(NullLocator())
+    bar.ax.tick_params(labelsize=7, pad=1, length=2)
+    bar.outline.set_visible(False)
+    bar.set_label("times the panel's best at that NFE", fontsize=7.5, labelpad=2)
+    marks = ["bold, with a number: the three best", "empty: the solver can't make that NFE"]
+    marks += ["; ".join(f"{mark(s)}: {s.replace('_', ' ')}" for s in sorted(statuses))] if statuses else []
+    figure.text(2.9 / wide, 0.6 / high, "\n".join(marks), fontsize=7.5, color=INK, va="top", linespacing=1.4)
