@@ -145,7 +145,14 @@ def _score_rows(point: dict[str, Any], document: dict[str, Any] | str) -> Iterat
     if scored is None:
         yield row | _not_ok("failed", "no score file holds this NFE")
         return
-    numbers = ("nfe_measured", "gflop_per_sample", "seconds_per_sample", "n_samples", "fit_seconds", "fit_teacher_calls")
+    numbers = (
+        "nfe_measured",
+        "gflop_per_sample",
+        "seconds_per_sample",
+        "n_samples",
+        "fit_seconds",
+        "fit_teacher_calls",
+    )
     row |= {k: _number(scored.get(k)) for k in numbers}
     metrics = scored.get("metrics") or []
     status, reason = _outcome(scored, metrics)

@@ -49,6 +49,7 @@ class Preset(Strict):
     params: dict[str, Any] = {}
     nfe: NFE | None = None
     order: float | None = None
+    order_graded: float | None = None
     exact: bool | None = None
     stochastic: bool = False  # adds noise while it samples: no ODE solution to be near
 
@@ -73,7 +74,8 @@ class MethodCard(Strict):
     exact: bool = False  # on a dataset with a closed-form field, that field is what this baseline would learn
     # solvers, and accelerators with a rule of their own
     nfe: NFE | None = None
-    order: float | None = None
+    order: float | None = None  # of convergence, as the rule runs; 0: learnt for each NFE, so there is none
+    order_graded: float | None = None  # on a grid with small first and last steps, where a start by Euler doesn't count
     # accelerators
     enter_on: list[str] | None = None  # the baselines on which `all` enters it (default: all that it supports)
     solvers: list[str] | Literal["all", "own"] = "all"

@@ -114,6 +114,7 @@ def steps_for(nfe: int, calls: int = 1, end: str = schedules.T_MIN, afs: bool = 
 
     With end="zero" the last step, to t = 0, takes one call; the analytical first step (`fewstep.shortcuts`) saves one.
     """
+    schedules.check_end(end)
     last = int(end == schedules.ZERO)
 
     def steps(nfe: int) -> int:

@@ -88,6 +88,10 @@ class Path:
         """Natural coordinates: dy / d clock."""
         return prediction.velocity
 
+    def time_at_clock(self, clock: Tensor) -> Tensor:
+        """Natural coordinates: the inverse of `clock`."""
+        return clock
+
     def interpolate(self, x0: Tensor, eps: Tensor, t: Tensor) -> Tensor:
         """x_t = alpha x_0 + sigma eps; `t` is a scalar or [B]."""
         t = like(t, x0)
@@ -231,6 +235,9 @@ class VP(Path):
 
     def slope(self, prediction):
         return prediction.eps
+
+    def time_at_clock(self, clock):
+        return self.time_at(clock / (1 + clock))
 
 
 PATHS: dict[str, type[Path]] = {"edm": EDM, "rf": RF, "si": SI, "vp": VP}

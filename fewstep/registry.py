@@ -55,6 +55,10 @@ class Method:
         return self.form.order if self.form and self.form.order is not None else self.card.order
 
     @property
+    def order_graded(self) -> float | None:
+        return self.form.order_graded if self.form and self.form.order_graded is not None else self.card.order_graded
+
+    @property
     def exact(self) -> bool:
         return self.form.exact if self.form and self.form.exact is not None else self.card.exact
 

@@ -106,12 +106,11 @@ def times(path: Path, n: int, schedule: Schedule, end: str = ZERO) -> Tensor:
     `end="t_min"` stops at the schedule's smallest positive time, or at 0 where the path has none.
     Raises UserError for an unknown schedule, option or end, an empty range, levels that do not decrease, and n < 1.
     """
-    if end not in ENDS:
-        raise UserError(f"unknown end {end!r} of a schedule; there are {', '.join(ENDS)}")
+    check_end(end)
     if n < 1:
         raise UserError(f"a schedule needs at least one step, got {n}")
     if not isinstance(schedule, str | dict):
-        return decreasing(_listed(path, n, list(schedule), end), "the list of levels")
+        return _listed(path, n, list(schedule), end)
     spec = Spec(name=schedule) if isinstance(schedule, str) else parse(Spec, schedule, "schedule")
     if spec.name not in SCHEDULES:
         raise UserError(unknown("schedule", spec.name, SCHEDULES))
@@ -122,15 +121,23 @@ def times(path: Path, n: int, schedule: Schedule, end: str = ZERO) -> Tensor:
     return decreasing(nodes, f"the schedule {spec.name!r}")
 
 
+def check_end(end: str) -> None:
+    """UserError unless a grid can end there."""
+    if end not in ENDS:
+        raise UserError(f"unknown end {end!r} of a schedule; there are {', '.join(ENDS)}")
+
+
 def _listed(path: Path, n: int, levels: list[float], end: str) -> Tensor:
     """Levels sigma / alpha as times; 0 is appended where the grid shall end there."""
     if not levels or any(not isinstance(level, int | float) or not 0 <= level < math.inf for level in levels):
         raise UserError(f"a schedule lists its levels sigma / alpha as numbers, 0 or more; got {levels}")
     if end == ZERO and levels[-1] > 0:
         levels = [*levels, 0.0]
+    ratio = torch.tensor(levels, dtype=torch.float64)
+    nodes = decreasing(_at_ratio(path, ratio), "the list of levels")
     if len(levels) != n + 1:
-        raise UserError(f"the schedule lists {len(levels)} levels, {len(levels) - 1} steps; {n} steps are asked for")
-    return _at_ratio(path, torch.tensor(levels, dtype=torch.float64))
+        raise UserError(f"the schedule lists {len(levels)} levels, {len(levels) - 1} steps; this NFE takes {n}")
+    return nodes
 
 
 def decreasing(nodes: Tensor, what: str) -> Tensor:

@@ -39,6 +39,21 @@ def emphasised(rows: pd.DataFrame, most: int = MOST) -> list[str]:
     return sorted(kept)
 
 
+def best_first(rows: pd.DataFrame, most: int) -> pd.DataFrame:
+    """Rows of one model at one NFE, best first, what is not ok at the end: all, else the best and the reference.
+
+    Where rows are left out, one of several with the same mean stands for them: at one call they often are the same.
+    """
+    order = rows["mean"].map(rounded).where(rows["status"] == "ok")
+    plain = reference(sorted(rows["solver"]))
+    rows = rows.assign(_order=order, _late=rows["solver"] != plain).sort_values(["_order", "_late", "solver"])
+    if len(rows) > most:
+        rows = rows[~rows["_order"].duplicated() | rows["_order"].isna()]
+        best = rows.loc[rows["solver"] != plain, "solver"].head(most - 1)
+        rows = rows[rows["solver"].isin([plain, *best])]
+    return rows.drop(columns=["_order", "_late"])
+
+
 def by_prominence(board: pd.DataFrame) -> list[str]:
     """All solvers of a study, those that are emphasised for the most models first: they get the clearest colours."""
     entrants = board[board["kind"] == "entrant"]

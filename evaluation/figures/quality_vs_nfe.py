@@ -41,7 +41,7 @@ def panels(
     figure = new_figure(2.2 + 3.1 * across, 0.6 + 3.5 * down)
     axes = list(figure.subplots(down, across, sharex=True, sharey=True, squeeze=False).flat)
     controls = rows[(rows["kind"] == "control") & (rows["status"] == "ok") & (rows["mean"] > 0)]
-    bright, by_model = set(), set()
+    bright, compared = set(), set()
     for axis, (title, part) in zip(axes, parts, strict=False):
         kept, mixed = emphasis.of_panel(part), part["model"].nunique() > 1
         _lines(axis, part, kept, x, style, mixed)
@@ -52,18 +52,19 @@ def panels(
             axis.plot(best.index.astype(int), best, zorder=1, **BAND)
         _controls(axis, controls)
         bright |= kept
-        by_model |= {model for model, _ in kept} if mixed else set()
+        compared |= set(part["accelerator"]) if mixed else set()
     _scales(axes, shown, controls, x)
     _frame(axes, len(parts), across, f"{rows['metric'].iloc[0]} (lower is better)", X_LABEL[x])
     accelerated = bool(set(shown["accelerator"]) - {"none"})
-    emphasis_mark = [(m, s) in bright for m, s in shown[["model", "solver"]].itertuples(index=False)]
-    models, solvers = [m for m in style.colour if m in by_model], sorted({s for _, s in bright})
-    style.legend(figure, models, solvers, _others(controls, x == "nfe" and accelerated), not all(emphasis_mark))
+    marked = [(m, s) in bright for m, s in shown[["model", "solver"]].itertuples(index=False)]
+    solvers = sorted({s for _, s in bright})
+    others = _others(controls, x == "nfe" and accelerated)
+    style.legend(figure, sorted(compared), solvers, others, grey=not all(marked))
     failed = failures(rows)
     if failed:
         note(figure, failed)
     text = f"{rows['metric'].iloc[0]} on {dataset} {caption}, lower is better. {seeds_text(shown)}."
-    if not all(emphasis_mark):
+    if not all(marked):
         plain = emphasis.reference(sorted(set(shown["solver"])))
         text += (
             f" Of more than {emphasis.MOST} lines a panel emphasises those that are best at some NFE and {plain} for "
@@ -71,7 +72,7 @@ def panels(
         )
     columns = ["entrant", "baseline", "accelerator", "solver", "nfe", "seconds_per_sample", "metric"]
     columns += ["mean", "low", "high", "n_values", "interval_over"]
-    numbers = pd.concat([controls.assign(emphasised=True), shown.assign(emphasised=emphasis_mark)])
+    numbers = pd.concat([controls.assign(emphasised=True), shown.assign(emphasised=marked)])
     return save(figure, results, f"{dataset}_{name}", f"{text} {failed}".strip(), numbers[[*columns, "emphasised"]])
 
 
@@ -90,13 +91,13 @@ def _parts(entrants: pd.DataFrame, shown: pd.DataFrame) -> list[tuple[str, pd.Da
 
 
 def _lines(axis: Axes, rows: pd.DataFrame, kept: set, x: str, style: Style, mixed: bool) -> None:
-    """The lines of a panel, with intervals where they are emphasised; `mixed`: colours tell models, not solvers."""
-    for (model, solver), line in rows.groupby(["model", "solver"]):
+    """The lines of a panel, with intervals where they are emphasised; `mixed`: colours tell accelerators apart."""
+    for (model, accelerator, solver), line in rows.groupby(["model", "accelerator", "solver"]):
         line = line.sort_values(x)
         if (model, solver) not in kept:
             axis.plot(line[x].astype(float), line["mean"], zorder=2, **OTHER)
             continue
-        look = style.line(model if mixed else "", solver)
+        look = style.line(solver, accelerator if mixed else "none")
         axis.plot(line[x].astype(float), line["mean"], zorder=4, **look)
         low = line["low"].clip(lower=line["mean"] * 1e-3)  # a log axis has no room for zero
         axis.vlines(line[x].astype(float), low, line["high"], color=look["color"], alpha=0.35, linewidth=1.2, zorder=3)

@@ -2,6 +2,7 @@
 
 import math
 from pathlib import Path
+from typing import Any
 
 import pandas as pd
 from matplotlib import colormaps, colors
@@ -18,8 +19,9 @@ from fewstep.pictures import RANKED
 
 COLOURS = "viridis_r"  # from light, the best, to dark: in grey print as in colour
 SCALES = (3, 10, 30, 100, 300, 1000)  # the darkest colour is one of these times the best
-ROW, COLUMN, HEAD, FOOT = 0.17, 0.42, 0.52, 0.75  # inches
-LETTER, MEAN = 0.058, 0.42  # of a solver's name, and of the column of mean ranks
+ROW, HEAD, FOOT = 0.17, 0.55, 0.75  # inches: of a solver, above a panel, below all panels
+LETTER, MEAN = 0.058, 0.42  # of a solver's name or a value, and of the column of mean ranks
+SHAPE = 1.4  # width by height of the figure, about
 TOP = 3  # ranks that are written out
 
 
@@ -30,10 +32,10 @@ def draw(dataset: str, board: pd.DataFrame, records: pd.DataFrame, results: Path
     names = [name for name, group in numbers.groupby("model", sort=False) if group["solver"].nunique() > 1]
     if not names or not (rows["status"] == "ok").any():
         return []
-    figure = _figure({name: numbers[numbers["model"] == name] for name in names}, f"{dataset}, {rows['metric'].iloc[0]}")
+    figure = _figure({name: numbers[numbers["model"] == name] for name in names}, rows["metric"].iloc[0])
     caption = (
-        f"{rows['metric'].iloc[0]} on {dataset} at few calls, lower is better: each model's solvers, sorted by their mean "
-        f"rank over the NFEs that they can make (on the right). A point that failed counts as the last. "
+        f"{rows['metric'].iloc[0]} on {dataset} at few calls, lower is better: each model's solvers, sorted by their "
+        "mean rank over the NFEs that they can make (on the right). A failed point counts as the last. "
         f"The colour is the ratio to the panel's best at that NFE. {seeds_text(rows)}."
     )
     return save(figure, results, f"{dataset}_ranking", caption, numbers)
@@ -47,7 +49,9 @@ def table(rows: pd.DataFrame) -> pd.DataFrame:
     skipped one, as one that was never planned, takes none.
     """
     rows = rows[rows["nfe"].between(*RANKED)]
-    rows = rows.assign(model=[model_name(b, a) for b, a in rows[["baseline", "accelerator"]].values], value=rows["mean"])
+    rows = rows.assign(
+        model=[model_name(b, a) for b, a in rows[["baseline", "accelerator"]].values], value=rows["mean"]
+    )
     key = rows["mean"].map(rounded).where(rows["status"] == "ok")
     column = key.groupby([rows["model"], rows["nfe"]])
     best = column.transform("min")
@@ -74,29 +78,31 @@ def short(value: float) -> str:
     return f"{value:.{max(0, 1 - exponent)}f}"
 
 
-def _figure(panels: dict[str, pd.DataFrame], title: str) -> Figure:
-    """All panels in a grid that is nearly as wide as high, every cell of the same size."""
-    nfes = sorted(set().union(*(set(p["nfe"]) for p in panels.values())))
-    heights = [p["solver"].nunique() * ROW + HEAD for p in panels.values()]
-    left = 0.15 + LETTER * max(p["solver"].str.len().max() for p in panels.values())
-    width = left + len(nfes) * COLUMN + MEAN + 0.15
+def _figure(panels: dict[str, pd.DataFrame], metric: str) -> Figure:
+    """All panels in a grid that is about as wide as a page, every cell of the same size."""
+    points = pd.concat(panels.values())
+    nfes = sorted(set(points["nfe"]))
+    tall = [rows["solver"].nunique() * ROW for rows in panels.values()]
+    left = 0.2 + LETTER * points["solver"].str.len().max()
+    longest = max(4, *points.loc[points["status"] == "ok", "value"].map(short).str.len(), 0)
+    cells = len(nfes) * (0.22 + 0.78 * LETTER * longest)
+    width = left + cells + MEAN + 0.1
 
     def lines(across: int) -> list[float]:
-        return [max(heights[i : i + across]) for i in range(0, len(heights), across)]
+        """Heights of the grid's lines with so many panels each."""
+        return [max(tall[i : i + across]) + HEAD for i in range(0, len(tall), across)]
 
-    across = min(range(1, len(panels) + 1), key=lambda n: abs(math.log(n * width / (sum(lines(n)) + FOOT) / 1.2)))
-    high, wide = sum(lines(across)) + FOOT + 0.25, max(across * width, 7)
-    figure = new_figure(wide, high, tallest=math.inf)
-    figure.set_layout_engine("none")
-    figure.text(0.08 / wide, 1 - 0.06 / high, title, fontsize=10, weight="bold", va="top", color=INK)
-    norm = colors.LogNorm(1, _darkest(pd.concat(panels.values())["ratio_to_best"]))
+    full = sorted({math.ceil(len(tall) / n) for n in range(1, len(tall) + 1)})  # no line of the grid nearly empty
+    across = min(full, key=lambda n: abs(math.log(n * width / (sum(lines(n)) + FOOT) / SHAPE)))
+    wide, high = max(across * width, 6.5), sum(lines(across)) + FOOT
+    figure = new_figure(wide, high, tallest=high)
+    figure.set_layout_engine("none")  # everything here has its place in inches
+    norm = colors.LogNorm(1, _darkest(points["ratio_to_best"]))
     for i, (model, rows) in enumerate(panels.items()):
-        tall = rows["solver"].nunique() * ROW
-        top = 0.25 + sum(lines(across)[: i // across]) + HEAD
-        place = ((i % across) * width + left, high - top - tall, len(nfes) * COLUMN, tall)
-        axis = figure.add_axes([place[0] / wide, place[1] / high, place[2] / wide, place[3] / high])
-        _panel(axis, model, rows, nfes, norm)
-    _legend(figure, wide, high, norm, [s for s in pd.concat(panels.values())["status"].unique() if s != "ok"])
+        bottom = high - sum(lines(across)[: i // across]) - HEAD - tall[i]
+        place = ((i % across) * width + left) / wide, bottom / high, cells / wide, tall[i] / high
+        _panel(figure.add_axes(place), model, rows, nfes, norm)
+    _legend(figure, wide, high, norm, metric, set(points["status"]) - {"ok"})
     return figure
 
 
@@ -108,31 +114,47 @@ def _darkest(ratios: pd.Series) -> float:
 
 def _panel(axis: Axes, model: str, rows: pd.DataFrame, nfes: list[int], norm: colors.Normalize) -> None:
     solvers = list(dict.fromkeys(rows["solver"]))
-    cmap = colormaps[COLOURS]
     for row in rows.itertuples():
-        x, y = nfes.index(row.nfe), solvers.index(row.solver)
-        if row.status != "ok":
-            _cell(axis, x, y, "#f4f4f4")
-            axis.text(x, y, mark(row.status), color="#a02020", fontsize=6.5, style="italic", ha="center", va="center")
-            continue
-        face = cmap(min(1.0, norm(row.ratio_to_best))) if pd.notna(row.ratio_to_best) else "#ffffff"
-        _cell(axis, x, y, face)
-        ink = "#000000" if _luminance(face) > 0.2 else "#ffffff"
-        bold = "bold" if row.rank <= TOP else "normal"
-        axis.text(x + 0.06, y + 0.04, short(row.value), color=ink, fontsize=6.5, weight=bold, ha="center", va="center")
-        if row.rank <= TOP:
-            axis.text(x - 0.46, y - 0.1, str(row.rank), color=ink, fontsize=5, weight="bold", ha="left", va="center")
+        _cell(axis, nfes.index(row.nfe), solvers.index(row.solver), row, norm)
+    end = len(nfes) - 0.5
     for i, mean in enumerate(rows.groupby("solver", sort=False)["mean_rank"].first()):
-        text = f"{mean:.1f}" if pd.notna(mean) else ""
-        axis.text(len(nfes) - 0.35, i, text, fontsize=6.5, color=INK, va="center")
-    axis.text(len(nfes) - 0.35, -0.95, "mean\nrank", fontsize=6, color=MUTED, va="center", linespacing=0.9)
-    axis.set(xlim=(-0.5, len(nfes) - 0.5), ylim=(len(solvers) - 0.5, -0.5))
+        text = "" if pd.isna(mean) else f"{mean:.1f}"
+        axis.annotate(text, (end, i), (4, 0), textcoords="offset points", fontsize=6.5, color=INK, va="center")
+    small = {"textcoords": "offset points", "fontsize": 6.5, "color": MUTED, "linespacing": 0.9}
+    axis.annotate("mean\nrank", (end, -0.5), (4, 2), va="bottom", **small)
+    axis.annotate("NFE", (-0.5, -0.5), (-3, 3.5), va="bottom", ha="right", **small)
+    axis.annotate(
+        model, (-0.5, -0.5), (0, 17), textcoords="offset points", fontsize=9, weight="bold", color=INK, va="bottom"
+    )
+    axis.set(xlim=(-0.5, end), ylim=(len(solvers) - 0.5, -0.5))
     axis.set_xticks(range(len(nfes)), map(str, nfes), fontsize=7)
     axis.set_yticks(range(len(solvers)), solvers, fontsize=7)
-    axis.tick_params(length=0, pad=2, top=False, labeltop=True, labelbottom=False, colors=INK)
+    axis.tick_params(length=0, pad=3, top=False, labeltop=True, labelbottom=False, colors=INK)
     axis.spines[:].set_visible(False)
-    axis.text(-0.5, -1.6, model, fontsize=9, weight="bold", color=INK, va="center")
-    axis.text(len(nfes) - 0.5, -1.6, "NFE", fontsize=7, color=MUTED, va="center", ha="right")
+
+
+def _cell(axis: Axes, x: int, y: int, row: Any, norm: colors.Normalize) -> None:
+    """The value on the colour of its ratio, the rank at its left; for a point that is not ok its letter on grey."""
+    ok = row.status == "ok"
+    face = "#f0f0f0" if not ok or pd.isna(row.ratio_to_best) else colormaps[COLOURS](float(norm(row.ratio_to_best)))
+    axis.add_patch(Rectangle((x - 0.5, y - 0.5), 1, 1, facecolor=face, edgecolor="white", linewidth=0.6))
+    centred = {"ha": "center", "va": "center_baseline", "fontsize": 6.5}
+    if not ok:
+        axis.text(x, y, mark(row.status), color="#a02020", style="italic", **centred)
+        return
+    ink = "#000000" if _luminance(face) > 0.18 else "#ffffff"  # where both have the same contrast
+    axis.text(x + 0.06, y, short(row.value), color=ink, weight="bold" if row.rank <= TOP else "normal", **centred)
+    if row.rank <= TOP:
+        axis.annotate(
+            str(row.rank),
+            (x - 0.5, y - 0.5),
+            (1.5, -1.5),
+            textcoords="offset points",
+            va="top",
+            fontsize=4.8,
+            weight="bold",
+            color=ink,
+        )
 
 
 def mark(status: str) -> str:
@@ -140,26 +162,22 @@ def mark(status: str) -> str:
     return status[:1].upper()
 
 
-def _cell(axis: Axes, x: int, y: int, face) -> None:
-    axis.add_patch(Rectangle((x - 0.5, y - 0.5), 1, 1, facecolor=face, edgecolor="white", linewidth=0.6))
-
-
-def _luminance(face) -> float:
+def _luminance(face: Any) -> float:
     """Relative luminance of a colour, from 0 to 1 (WCAG)."""
     linear = [c / 12.92 if c <= 0.04045 else ((c + 0.055) / 1.055) ** 2.4 for c in colors.to_rgb(face)]
     return 0.2126 * linear[0] + 0.7152 * linear[1] + 0.0722 * linear[2]
 
 
-def _legend(figure: Figure, wide: float, high: float, norm: colors.LogNorm, statuses: list[str]) -> None:
+def _legend(figure: Figure, wide: float, high: float, norm: colors.LogNorm, metric: str, statuses: set[str]) -> None:
     """Below all panels: the colour bar, and what the marks mean."""
-    axis = figure.add_axes([0.15 / wide, 0.42 / high, 2.4 / wide, 0.11 / high])
+    axis = figure.add_axes([0.2 / wide, 0.4 / high, 2.4 / wide, 0.11 / high])
     bar = figure.colorbar(ScalarMappable(norm, COLOURS), cax=axis, orientation="horizontal", extend="max")
-    bar.set_ticks([t for t in (1, 2, 3, 5, 10, 20, 30, 50, 100, 300, 1000) if t <= norm.vmax])
+    bar.set_ticks([t for t in (1, 2, 3, 5, 10, 20, 30, 50, 100, 200, 300, 500, 1000) if t <= norm.vmax])
     bar.ax.xaxis.set_major_formatter(FuncFormatter(lambda v, _: f"{v:.0f}"))
     bar.ax.xaxis.set_minor_locator(NullLocator())
     bar.ax.tick_params(labelsize=7, pad=1, length=2)
     bar.outline.set_visible(False)
-    bar.set_label("times the panel's best at that NFE", fontsize=7.5, labelpad=2)
-    marks = ["bold, with a number: the three best", "empty: the solver can't make that NFE"]
-    marks += ["; ".join(f"{mark(s)}: {s.replace('_', ' ')}" for s in sorted(statuses))] if statuses else []
-    figure.text(2.9 / wide, 0.6 / high, "\n".join(marks), fontsize=7.5, color=INK, va="top", linespacing=1.4)
+    bar.set_label(f"{metric}, times the panel's best at that NFE", fontsize=7.5, labelpad=2)
+    marks = ["bold, with a number: the three best", "no cell: the solver can't make that NFE"]
+    marks += [", ".join(f"{mark(s)}: {s.replace('_', ' ')}" for s in sorted(statuses))] if statuses else []
+    figure.text(3 / wide, 0.58 / high, "\n".join(marks), fontsize=7.5, color=INK, va="top", linespacing=1.4)

@@ -1,6 +1,7 @@
-"""Samples of all entrants from the same latents: one row an entrant, a block of rows a baseline."""
+"""Samples from the same latents: one row an entrant, a block of rows a baseline, of many solvers the best."""
 
 import math
+import textwrap
 from pathlib import Path
 
 import numpy as np
@@ -8,8 +9,10 @@ import pandas as pd
 from matplotlib.axes import Axes
 
 from evaluation.figures import tensors
-from evaluation.figures.style import INK, Style, new_figure, save
-from evaluation.records import entrant_file, model_name
+from evaluation.figures.emphasis import MOST, best_first, reference
+from evaluation.figures.style import Style, new_figure, save
+from evaluation.leaderboard import human
+from evaluation.records import entrant_file
 
 COLUMNS = 12  # latents shown
 MOST_ROWS = 26  # of a block before it continues beside itself
@@ -27,24 +30,26 @@ def draw(dataset: str, board: pd.DataFrame, records: pd.DataFrame, results: Path
     seed = int(points["train_seed"].min())
     paths = []
     for nfe in dict.fromkeys((int(nfes[0]), int(nfes[(len(nfes) - 1) // 2]))):
-        paths += _grid(dataset, rows[rows["nfe"] == nfe], nfe, seed, results, style)
+        paths += _grid(dataset, rows[rows["nfe"] == nfe], nfe, seed, results)
     return paths
 
 
-def _grid(dataset: str, rows: pd.DataFrame, nfe: int, seed: int, results: Path, style: Style) -> list[Path]:
+def _grid(dataset: str, rows: pd.DataFrame, nfe: int, seed: int, results: Path) -> list[Path]:
     blocks, numbers = [], []
     for baseline, group in rows.groupby("baseline", sort=True):
-        strips = _strips(dataset, baseline, free_first(group), nfe, seed, results, style)
+        group = chosen(group)
+        strips = _strips(dataset, baseline, group, nfe, seed, results)
         parts = math.ceil(len(strips) / MOST_ROWS)
         size = math.ceil(len(strips) / parts)
         blocks += [(baseline, strips[i : i + size]) for i in range(0, len(strips), size)]
         shown = group[["entrant", "solver", "nfe", "status", "metric", "mean"]]
-        numbers.append(shown.assign(train_seed=seed, n_images=COLUMNS).sort_values("entrant"))
+        numbers.append(shown.assign(train_seed=seed, n_images=COLUMNS))
     tallest = max(len(strips) for _, strips in blocks)
     across = min(BLOCKS_ACROSS, len(blocks))
     down = math.ceil(len(blocks) / across)
     cell = min(0.34, (7.2 / down - 0.4) / tallest)
-    width, height = 1.35 + COLUMNS * cell * (1 + GAP), 0.4 + tallest * cell * (1 + GAP)
+    longest = max(len(name) for _, strips in blocks for name, _ in strips)
+    width, height = 0.2 + 0.075 * longest + COLUMNS * cell * (1 + GAP), 0.4 + tallest * cell * (1 + GAP)
     figure = new_figure(0.3 + across * width, 0.2 + down * height)
     axes = list(figure.subplots(down, across, squeeze=False).flat)
     for axis, (baseline, strips) in zip(axes, blocks, strict=False):
@@ -53,29 +58,34 @@ def _grid(dataset: str, rows: pd.DataFrame, nfe: int, seed: int, results: Path, 
         axis.set_visible(False)
     caption = (
         f"Samples of {dataset} at NFE {nfe}, training seed {seed}: {COLUMNS} latents, the same in every row; the first "
-        "row of a baseline is its converged ODE solution."
+        f"row of a baseline is its converged ODE solution. Numbers are the mean {rows['metric'].iloc[0]}, best first."
     )
+    if sum(map(len, numbers)) < len(rows):
+        plain = reference(sorted(set(rows["solver"])))
+        caption += f" Of a model's many solvers the best at this NFE are shown, one of those that tie, and {plain}."
     return save(figure, results, f"{dataset}_sample_grid_nfe{nfe}", caption, pd.concat(numbers))
 
 
-def free_first(rows: pd.DataFrame) -> pd.DataFrame:
-    """Rows sorted by accelerator and solver, those without an accelerator first."""
-    return rows.sort_values(["accelerator", "solver"], key=lambda c: c.replace("none", ""))
+def chosen(rows: pd.DataFrame) -> pd.DataFrame:
+    """Rows of a baseline to show, those without an accelerator first; its models share a block's room."""
+    models = sorted(rows.groupby("accelerator"), key=lambda item: item[0].replace("none", ""))
+    share = max(2, MOST // len(models))
+    return pd.concat([best_first(group, share) for _, group in models])
 
 
-def _strips(dataset, baseline, group, nfe, seed, results, style) -> list[tuple[str, str, np.ndarray | str]]:
-    """(label, colour, images or the reason why there are none) of every row of a baseline."""
+def _strips(dataset, baseline, group, nfe, seed, results) -> list[tuple[str, np.ndarray | str]]:
+    """(label, images or the reason why there are none) of every row of a baseline."""
     path = results / "reference" / dataset / f"seed{seed}" / f"{baseline}.safetensors"
     solution = tensors.read(path, "solution", COLUMNS)
-    strips = [] if solution is None else [("ODE solution", INK, tensors.to_rgb(solution))]
+    strips = [] if solution is None else [("ODE solution", tensors.to_rgb(solution))]
     for row in group.to_dict("records"):
         images = tensors.read(
             entrant_file(results, "samples", row | {"train_seed": seed}, ".safetensors"), f"nfe{nfe}", COLUMNS
         )
-        name = row["entrant"].removeprefix(baseline).lstrip("+/")
-        colour = style.colour[model_name(baseline, row["accelerator"])]
-        missing = row["status"].replace("_", " ") if row["status"] != "ok" else "no sample file"
-        strips.append((name, colour, missing if images is None else tensors.to_rgb(images)))
+        outcome = human(row["mean"]) if row["status"] == "ok" else row["status"].replace("_", " ")
+        name = f"{row['entrant'].removeprefix(baseline).lstrip('+/')}  {outcome}"
+        missing = textwrap.shorten(row["reason"], 60) if row["status"] != "ok" else "no sample file"
+        strips.append((name, missing if images is None else tensors.to_rgb(images)))
     return strips
 
 
@@ -90,7 +100,7 @@ def _joined(images: np.ndarray) -> np.ndarray:
 
 def _block(axis: Axes, baseline: str, strips: list, tallest: int) -> None:
     step = 1 + GAP
-    for i, (_, _, images) in enumerate(strips):
+    for i, (_, images) in enumerate(strips):
         if isinstance(images, str):
             axis.text(0, (i + 0.5) * step, images, fontsize=7, color="#aa3333", va="center")
             continue
@@ -102,9 +112,7 @@ def _block(axis: Axes, baseline: str, strips: list, tallest: int) -> None:
     axis.set_aspect("equal")
     axis.set_anchor("N")
     axis.set_xticks([])
-    axis.set_yticks([(i + 0.45) * step for i in range(len(strips))], [name for name, _, _ in strips], fontsize=7.5)
+    axis.set_yticks([(i + 0.45) * step for i in range(len(strips))], [name for name, _ in strips], fontsize=7.5)
     axis.tick_params(axis="y", length=0, pad=2)
-    for label, (_, colour, _) in zip(axis.get_yticklabels(), strips, strict=True):
-        label.set_color(colour)
     axis.spines[:].set_visible(False)
     axis.set_title(baseline, loc="left")

@@ -8,7 +8,7 @@ import pandas as pd
 from matplotlib.axes import Axes
 
 from evaluation.figures import tensors
-from evaluation.figures.style import MUTED, Style, new_figure, save
+from evaluation.figures.style import INK, MUTED, Style, new_figure, save
 from evaluation.leaderboard import human
 from evaluation.records import entrant_file, model_name
 
@@ -74,7 +74,8 @@ def _figure(dataset, rows: pd.DataFrame, nfe: int, seed: int, data, results: Pat
     for axis, (row, points) in zip(axes, panels, strict=False):
         model = model_name(row["baseline"], row["accelerator"])
         axis.scatter(*data.T, s=3, color="#d4d4d4", linewidths=0, rasterized=True)
-        axis.scatter(*points.T, s=3, color=style.colour[model], linewidths=0, alpha=0.8, rasterized=True)
+        colour = style.colour[model] if "+" in model else INK  # a baseline's shade of grey is too near the data's
+        axis.scatter(*points.T, s=3, color=colour, linewidths=0, alpha=0.8, rasterized=True)
         set_limits(axis, data, 1.35)
         axis.set_title(f"{model}", fontsize=9, pad=12)
         subtitle = f"{row['solver']}, {row['metric']} {human(row['mean'])}"

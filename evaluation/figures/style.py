@@ -21,7 +21,7 @@ from fewstep.files import atomic, write_text
 DPI = 150
 MAX_HEIGHT = 7.9  # inches, below 1200 px
 INK, MUTED = "#222222", "#8a8a8a"
-OTHER = {"color": "#c6c6c6", "linewidth": 0.8, "marker": ".", "markersize": 2}  # a line that is not emphasised
+OTHER = {"color": "#d6d6d6", "linewidth": 0.8, "marker": ".", "markersize": 2}  # a line that is not emphasised
 # Okabe and Ito's colours, safe for colour-blind readers, then Tol's muted and dark ones.
 HUES = ["#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#882255", "#332288", "#999933", "#44AA99"]
 HUES += ["#661100", "#117733", "#CC6677", "#000000", "#AA4499", "#6699CC"]
@@ -45,9 +45,10 @@ RC = {
 
 @dataclass(frozen=True)
 class Style:
-    """Colours by model name and by solver, (marker, dash) by solver."""
+    """Colours by model name, by accelerator and by solver, (marker, dash) by solver."""
 
     colour: dict[str, str]
+    hue: dict[str, str]
     solver_colour: dict[str, str]
     marker: dict[str, str]
     dash: dict[str, tuple[float, ...]]
@@ -71,25 +72,26 @@ class Style:
             for a in hue
         }
         marker = {s: MARKERS[i % len(MARKERS)] for i, s in enumerate(solvers)}
-        dash = {s: DASHES[i % len(DASHES)] for i, s in enumerate(solvers)}
-        return cls(colour, {s: of_method[s] for s in solvers}, marker, dash)
+        # One further every round of markers, so that no two solvers share both.
+        dash = {s: DASHES[(i + i // len(MARKERS)) % len(DASHES)] for i, s in enumerate(solvers)}
+        return cls(colour, hue, {s: of_method[s] for s in solvers}, marker, dash)
 
-    def line(self, model: str, solver: str) -> dict:
-        """Keywords of a line: the accelerator's colour where there is one, else the solver's."""
+    def line(self, solver: str, accelerator: str = "none") -> dict:
+        """Keywords of a line: the solver's colour, or the accelerator's where a panel compares several of them."""
         return {
-            "color": self.colour[model] if "+" in model else self.solver_colour[solver],
+            "color": self.solver_colour[solver] if accelerator == "none" else self.hue[accelerator],
             "marker": self.marker[solver],
             "linestyle": (0, self.dash[solver]) if self.dash[solver] else "-",
-            "linewidth": 1.3,
+            "linewidth": 1.5,
             "markersize": 5,
             "markeredgecolor": "white",
             "markeredgewidth": 0.5,
         }
 
     def legend(
-        self, figure: Figure, models: list[str], solvers: list[str], others: list[Line2D], grey: bool = False
+        self, figure: Figure, accelerators: list[str], solvers: list[str], others: list[Line2D], grey: bool = False
     ) -> None:
-        """One legend to the right of all panels: solvers, then colours of accelerated models, then other lines.
+        """One legend to the right of all panels: solvers, then colours of accelerators, then other lines.
 
         `grey`: some solvers are not emphasised, and one entry stands for them all.
         """
@@ -97,11 +99,11 @@ class Style:
         def head(text: str) -> Line2D:
             return Line2D([], [], linestyle="none", label=f"$\\bf{{{text}}}$")
 
-        handles = [head("solver"), *(Line2D([], [], label=solver, **self.line("", solver)) for solver in solvers)]
+        handles = [head("solver"), *(Line2D([], [], label=solver, **self.line(solver)) for solver in solvers)]
         handles += [Line2D([], [], label="other solvers", **OTHER)] if grey else []
-        if accelerated := [m for m in models if "+" in m]:
-            handles.append(head("accelerated"))
-            handles += [Line2D([], [], color=self.colour[m], linewidth=4, label=m) for m in accelerated]
+        if accelerators:
+            handles.append(head("accelerator"))
+            handles += [Line2D([], [], color=self.hue[a], linewidth=4, label=a) for a in accelerators]
         if others:
             handles += [head("reference"), *others]
         columns = 1 if len(handles) <= 34 else 2

@@ -49,7 +49,8 @@ def test_functions_take_what_the_contract_gives(folder):
 def test_parameters_are_arguments(solver):
     """Each parameter in method.yaml reaches the rule that samples by it, and the rule has no parameter besides."""
     signature = set(inspect.signature(solver.verb("sample")).parameters)
-    assert signature == {"field", "latents", "nfe", *solver.card.params}
+    fitted = {"fitted"} if solver.verb("fit") else set()
+    assert signature == {"field", "latents", "nfe", *fitted, *solver.card.params}
 
 
 def test_nothing_forbidden(folder):

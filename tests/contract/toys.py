@@ -5,15 +5,15 @@ from __future__ import annotations
 import contextlib
 import copy
 import random
-import tempfile
 from functools import cache, partial
 from pathlib import Path
 
 import numpy as np
 import torch
+from fitting import fit_on
 
 from fewstep import data, registry
-from fewstep.calibration import Calibration, bind, calibrate
+from fewstep.calibration import bind
 from fewstep.checkpoints import State
 from fewstep.config import Training
 from fewstep.field import Field
@@ -117,17 +117,7 @@ def _calibrated(solver: Method, path_name: str, nfes: tuple[int, ...], model: Mo
             return exact_field(solver, path_name, rng=rng, **options)
         return Field(model, model.path, schedules()[path_name], rng=rng, **options)
 
-    with tempfile.TemporaryDirectory() as folder:
-        task = Calibration(
-            dataset=data.load(name),
-            params=solver.params(name),
-            nfes=nfes,
-            axes=("calibration", name, path_name, solver.id, 0),
-            make_field=make_field,
-            solver_of=lambda id: bind(registry.get(id, "solver"), registry.get(id, "solver").params(name), None),
-            state_dir=Path(folder),
-        )
-        return calibrate(solver, task)
+    return fit_on(solver, data.load(name), make_field, nfes, path_name)
 
 
 @contextlib.contextmanager

@@ -32,7 +32,7 @@ def test_every_figure_is_png_svg_and_csv_below_1200_px(study):
     drawn = sorted(p for p in paths if p.parent == results / "figures")
     assert len(drawn) == len(set(drawn))
     stems = {p.stem for p in drawn}
-    both = ("quality_vs_nfe", "quality_vs_seconds", "curvature")
+    both = ("quality_vs_nfe", "ranking", "quality_vs_seconds", "curvature")
     expected = {f"{d}_{kind}" for d in ("glyphs", "rings") for kind in both}
     expected |= {"glyphs_sample_grid_nfe1", "glyphs_sample_grid_nfe2", "rings_trajectories_2d"}
     assert stems == expected | {"rings_samples_2d_nfe1", "rings_samples_2d_nfe2"}
@@ -107,7 +107,7 @@ def test_page_is_self_contained_and_its_links_exist(study):
             assert (results / reference).is_file(), reference
     assert "logs/sample/rings/seed0/arc/euler.log" in reader.references
     assert "figures/entrants/glyphs/seed0/arc/euler.png" in reader.references
-    assert page.count("data:image/png;base64,") == 11
+    assert page.count("data:image/png;base64,") == 13
 
 
 def test_every_planned_point_is_on_the_page(study):

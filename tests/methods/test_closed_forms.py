@@ -96,16 +96,27 @@ def test_ddim_on_rf_is_euler_on_rf(n):
 
 
 @pytest.mark.parametrize(
-    "name, nfe, options", [("ddim", 6, {}), ("dpm_solver", 6, {"order": 2}), ("dpm_solver", 6, {"order": 3})]
+    "name, steps, options",
+    [
+        ("ddim", 6, {}),
+        ("dpm_solver", 3, {"order": 2}),
+        ("dpm_solver", 2, {"order": 3}),
+        ("dpm_solver", 3, {"order": 3, "fast": True}),
+        ("dpm_solver_pp", 3, {"multistep": False}),
+        ("dpm_solver_pp", 6, {"order": 2}),
+        ("dpm_solver_pp", 6, {"order": 3}),
+        ("etd_ab", 6, {"order": 3}),
+        ("unipc", 6, {"order": 3, "variant": "bh1"}),
+        ("unipc", 6, {"order": 2, "variant": "bh2"}),
+        ("deis", 6, {"order": 2, "basis": "rho"}),
+    ],
 )
-def test_ddim_and_dpm_solver_do_not_see_the_path(name, nfe, options):
+def test_solvers_in_lambda_do_not_see_the_path(name, steps, options):
     """The same grid in lambda from the same start gives the same image on every path: they see x / alpha alone."""
     m = Mixture.of([0.4, 0.6], [[0.5, -0.2], [-0.4, 0.6]], 0.05)
     z = torch.randn(5, 2, dtype=torch.float64, generator=torch.Generator().manual_seed(0))
-    u = torch.sigmoid(torch.linspace(4.0, -5.0, 7, dtype=torch.float64))
-    if name == "dpm_solver":
-        u = u[:: options["order"]]
-    ends = []
+    u = torch.sigmoid(torch.linspace(4.0, -5.0, steps + 1, dtype=torch.float64))
+    nfe, ends = 6, []
     for path in (EDM(), RF(), SI(), VP()):
         t = path.time_at(u)
         f = field(m, path, timesteps=lambda n, t=t: t)

@@ -1,11 +1,14 @@
 """iPNDM (arXiv 2204.13902, §3.3): linear multistep DDIM without PNDM's Runge–Kutta start.
 
-y = x / scale over the path's clock has the slope d (`fewstep.paths`: eps over sigma / alpha on VP, as published, and
+y = x / scale over the path's clock c has the slope d (`fewstep.natural`: eps over sigma / alpha on VP, as published, and
 dx/dt over t on EDM, RF and SI). Step i combines the last min(order, i + 1) slopes.
 """
 
+from itertools import pairwise
+
 from fewstep.field import steps_for
 from fewstep.multistep import check_order, combine
+from fewstep.natural import clocks, enter, leave, ode
 from fewstep.shortcuts import model_of
 
 ADAMS_BASHFORTH = {
@@ -18,12 +21,12 @@ ADAMS_BASHFORTH = {
 
 def sample(field, latents, nfe, order=4, schedule="auto", end="zero", afs=False):
     check_order("ipndm", order, tuple(ADAMS_BASHFORTH))
-    model, path = model_of(field, afs), field.path
+    path = field.path
     t = field.times(steps_for(nfe, 1, end, afs), schedule, end)
-    scale, clock, t = path.scale(t).tolist(), path.clock(t).tolist(), t.tolist()
-    y = field.start(latents, t[0]) / scale[0]
-    slopes = []
-    for i in range(len(t) - 1):
-        slopes = [path.slope(model(scale[i] * y, t[i])), *slopes][:order]
-        y = y + (clock[i + 1] - clock[i]) * combine(ADAMS_BASHFORTH[len(slopes)], slopes)
-    return scale[-1] * y
+    slope = ode(model_of(field, afs), path)
+    y = enter(path, field.start(latents, t[0]), t[0])
+    d = []
+    for now, after in pairwise(clocks(path, t)):
+        d = [slope(y, now), *d][:order]
+        y = y + (after - now) * combine(ADAMS_BASHFORTH[len(d)], d)
+    return leave(path, y, t[-1])
