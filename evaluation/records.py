@@ -45,6 +45,10 @@ COLUMNS = {
     "fit_teacher_calls": "Int64",
     "fit_parameters": "Int64",
 }
+MEASURED = (  # of a point
+    *("nfe_measured", "gflop_per_sample", "seconds_per_sample", "n_samples"),
+    *("fit_seconds", "fit_teacher_calls"),  # of its solver's fit
+)
 ORDER = ["dataset", "kind", "entrant", "model", "train_seed", "nfe", "metric", "block"]
 
 
@@ -145,15 +149,7 @@ def _score_rows(point: dict[str, Any], document: dict[str, Any] | str) -> Iterat
     if scored is None:
         yield row | _not_ok("failed", "no score file holds this NFE")
         return
-    numbers = (
-        "nfe_measured",
-        "gflop_per_sample",
-        "seconds_per_sample",
-        "n_samples",
-        "fit_seconds",
-        "fit_teacher_calls",
-    )
-    row |= {k: _number(scored.get(k)) for k in numbers}
+    row |= {k: _number(scored.get(k)) for k in MEASURED}
     metrics = scored.get("metrics") or []
     status, reason = _outcome(scored, metrics)
     if status == "ok" and not any(m["metric"] == row["primary"] for m in metrics):

@@ -1,8 +1,8 @@
 """What a solver's `fit` is given: a model to look at, and nothing of the samples that are judged.
 
 A solver that learns a little from the field (time steps, a few coefficients, statistics) has a function
-`fit(task) -> State` beside `sample`, which then takes the fitted tensors: `sample(field, latents, nfe, fitted, …)`. What
-the fit costs, in network calls a sample and in seconds, stands in the record beside the solver's quality.
+`fit(task) -> State` beside `sample`, which then takes the fitted tensors: `sample(field, latents, nfe, fitted, …)`.
+What the fit costs, in network calls and in seconds, stands in the record beside the solver's quality.
 """
 
 from __future__ import annotations

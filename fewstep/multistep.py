@@ -24,7 +24,7 @@ def check_order(method: str, order: int, offered: Sequence[int]) -> None:
 
 
 def lagrange_integrals(nodes: Sequence[float], a: float, b: float, at: Map | None = None, weight: Map | None = None):
-    """Integrals over s from a to b of weight(s) L_j(at(s)), L_j the Lagrange polynomials on `nodes`; floats, one a node.
+    """Integrals over s from a to b of weight(s) L_j(at(s)), L_j the Lagrange polynomials on `nodes`; one a node.
 
     Without `at` and `weight`, the weights of variable-step Adams–Bashforth.
     """

@@ -199,7 +199,7 @@ class VP(Path):
 
     @classmethod
     def through(cls, first: float, last: float, t_min: float = 1e-3) -> VP:
-        """The VP path with sigma / alpha = `first` at t = 1 and `last` at t_min (diff-sampler's fit for EDM's range)."""
+        """The VP path with sigma / alpha = `first` at t = 1 and `last` at t_min (diff-sampler's fit)."""
         growth, left = math.log1p(first**2), math.log1p(last**2)
         beta_d = 2 * (left / t_min - growth) / (t_min - 1)
         return cls(t_min=t_min, beta_d=beta_d, beta_min=growth - beta_d / 2)

@@ -1,12 +1,12 @@
 """Time grids t_0 > t_1 > ... > t_n, in float64, for n steps of a solver.
 
 `uniform` and `quadratic` are spaced in the path's own time. The others are spaced in something that every path has,
-sigma / alpha: `karras` in its 7th root (arXiv 2206.00364, eq. 5), `lambda` in -log (DPM-Solver, arXiv 2206.00927, §3.4),
-`vp_uniform` and `vp_quadratic` in the time of the VP path with the same range (the grids of DDIM and DEIS).
+sigma / alpha: `karras` in its 7th root (arXiv 2206.00364, eq. 5), `lambda` in its logarithm (DPM-Solver, arXiv
+2206.00927, §3.4), `vp_uniform` and `vp_quadratic` in the time of the VP path of the same range (DDIM's and DEIS's).
 
 A schedule is a name, a mapping with further options, or the list of the levels sigma / alpha themselves:
 
-    karras        {name: karras, rho: 5, sigma_min: 0.01, sigma_max: 40}        [80, 10.98, 3.88, 1.58, 0.567, 0.170, 0.002]
+    karras     {name: karras, rho: 5, sigma_min: 0.01, sigma_max: 40}     [80, 10.98, 3.88, 1.58, 0.567, 0.17, 0.002]
 """
 
 from __future__ import annotations

@@ -22,12 +22,12 @@ Metrics = dict[str, tuple[Callable[[np.ndarray], float], int]]
 
 def run(plan: Plan, layout: Layout, dataset: str, seed: int, model: str) -> None:
     """Write the scores of each entrant of a model: a row a point with every metric of every block, or its failure."""
+    entrants = plan.entrants_of(dataset, seed, model)
     reference = load_arrays(layout.data(dataset))[0]["x"]
     solution = None
     if model != CONTROL:
         solution = load_arrays(layout.reference(dataset, seed, model, ".safetensors"))[0].get("solution")
     metrics = _distribution_metrics(dataset, reference, plan.section(dataset).block_size)
-    entrants = plan.entrants_of(dataset, seed, model)
     for entrant in track(entrants, "score", len(entrants), unit="entrant"):
         _score(plan, layout, entrant, metrics, solution)
 

@@ -116,8 +116,8 @@ def test_straight_field_is_exact(solver, path):
 def test_error_falls_with_nfe(solver, path):
     """Against the same ODE, converged: sixteen times the steps leave less than a quarter of the error.
 
-    For a solver that is fitted for each NFE, four times the steps have to do, and leave less than half of it; for an adaptive one,
-    ten times the budget.
+    For a solver that is fitted for each NFE, four times the steps have to do, and leave less than half of it; for an
+    adaptive one, ten times the budget.
     """
     if solver.stochastic:
         pytest.skip("adds noise, so it follows no ODE")

@@ -1,6 +1,5 @@
 """A synthetic study with many solvers: values that spread over decades, gaps in the NFEs, failed points."""
 
-import json
 from pathlib import Path
 
 import numpy as np
@@ -55,7 +54,3 @@ def make_crowd(results: Path, plan: list[dict], quality=value, broken: int = 29)
     records.write(tidy, results)
     leaderboard.write(tidy, results)
     return results
-
-
-def read_plan(results: Path) -> list[dict]:
-    return json.loads((results / "plan.json").read_text())

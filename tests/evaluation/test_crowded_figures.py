@@ -18,7 +18,7 @@ PLAIN = min(SOLVERS)  # none of them is known to the registry
 
 @pytest.fixture(scope="module")
 def drawn(tmp_path_factory):
-    plan = crowd.planned("glyphs", MODELS, SOLVERS, [1, 2, 4, 8])
+    plan = crowd.planned("glyphs", MODELS, SOLVERS, [1, 3, 4, 8])
     results = crowd.make_crowd(tmp_path_factory.mktemp("crowd"), plan)
     return results, leaderboard.leaderboard(collected(results)), figures.make_all(results)
 

@@ -62,7 +62,7 @@ NAMES = [
     ("sample --dataset moons --model rf --solver euler --nfe -1", "not -1"),
     ("data --dataset moon", "did you mean 'moons'?"),
     ("reference --dataset moons --model rff", "did you mean 'rf'?"),
-    ("score --dataset moons --model rf --solver eulr", "eulr"),
+    ("score --dataset moons --model rff", "did you mean 'rf'?"),
     ("figures --dataset moon", "did you mean 'moons'?"),
     ("verdict", "leaderboard.csv"),
     ("check eulr", "did you mean 'euler'?"),

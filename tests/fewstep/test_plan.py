@@ -154,7 +154,8 @@ def keys(study: Plan) -> dict[str, str]:
     found = {f"fit {f.dataset} {f.model}": study.fit_key(f) for f in study.fitted}
     found |= {f"reference {f.dataset} {f.model}": study.reference_key(f) for f in study.fitted}
     found |= {f"sample {e.fitted.dataset} {e.name}": study.sample_key(e) for e in study.entrants}
-    return found | {f"score {name}": study.score_key(name) for name in study.study.datasets}
+    at = {(e.fitted.dataset, e.fitted.seed, e.model) for e in study.entrants}
+    return found | {f"score {name} {model}": study.score_key(name, seed, model) for name, seed, model in at}
 
 
 def rerun(**sections) -> set[str]:
@@ -197,3 +198,13 @@ def test_a_fit_that_uses_a_solver_depends_on_its_code(monkeypatch):
     assert plan().fit_key(fitted) != before
     assert plan(moons={"methods": {"reflow": {"pair_solver": "euler"}}}).fit_key(fitted) != before
     assert plan().fit_key(Fitted("moons", 0, "rf")) == plan().fit_key(Fitted("moons", 0, "rf"))
+
+
+def test_solvers_by_model():
+    study = plan(moons={"solvers": {"rf": ["euler"], "others": ["heun"]}})
+    found = {e.name for e in study.entrants if e.fitted.dataset == "moons" and not e.control}
+    assert found == {"rf/euler", "edm/heun", "rf+reflow/heun"}
+    alone = plan(moons={"solvers": {"edm": ["euler"]}})
+    assert {e.name for e in alone.entrants if e.fitted.dataset == "moons" and not e.control} == {"edm/euler"}
+    with pytest.raises(UserError, match="did you mean 'rf\\+reflow'"):
+        plan(moons={"solvers": {"rf+relow": ["euler"]}})

@@ -5,7 +5,7 @@
 Order 2 takes one intermediate lambda, order 3 two: at 1/2, or 1/3 and 2/3 of the step.
 """
 
-from itertools import accumulate
+from itertools import accumulate, pairwise
 from math import expm1
 
 import torch
@@ -46,10 +46,10 @@ def nodes(field, orders, schedule, end, as_grid):
     if as_grid:
         lam = field.grid(sum(orders), schedule, end).lam
         ends = list(accumulate(orders, initial=0))
-        return [lam[i : j + 1] for i, j in zip(ends, ends[1:], strict=False)]
+        return [lam[i : j + 1] for i, j in pairwise(ends)]
     lam = field.grid(len(orders), schedule, end).lam
     inner = {1: (), 2: (1 / 2,), 3: (1 / 3, 2 / 3)}
-    return [[s, *(s + r * (t - s) for r in inner[p]), t] for p, s, t in zip(orders, lam, lam[1:], strict=False)]
+    return [[s, *(s + r * (t - s) for r in inner[p]), t] for p, (s, t) in zip(orders, pairwise(lam), strict=True)]
 
 
 def at(path, *lams):

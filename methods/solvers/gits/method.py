@@ -56,7 +56,8 @@ def teach(task, z, teacher, M, end):
     field = task.field(z, timesteps=timesteps, record=True)
     path = field.path
     last = teacher(field, z, M - 1)
-    if len(grid) != M or [float(t) for t, _, _ in field.trajectory] != grid[:-1].tolist():
+    called = torch.stack([t for t, _, _ in field.trajectory])
+    if len(grid) != M or called.shape != grid[:-1].shape or not torch.allclose(called, grid[:-1], atol=1e-6):
         raise UserError("gits needs a teacher that calls the network once at each node of its grid")
     eps = [Prediction(path, x, t, velocity=v).eps for t, x, v in field.trajectory]
     x = [x for _, x, _ in field.trajectory] + [last]

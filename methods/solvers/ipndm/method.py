@@ -1,7 +1,7 @@
 """iPNDM (arXiv 2204.13902, §3.3): linear multistep DDIM without PNDM's Runge–Kutta start.
 
-y = x / scale over the path's clock c has the slope d (`fewstep.natural`: eps over sigma / alpha on VP, as published, and
-dx/dt over t on EDM, RF and SI). Step i combines the last min(order, i + 1) slopes.
+y = x / scale over the path's clock c has the slope d (`fewstep.natural`: eps over sigma / alpha on VP, as published,
+and dx/dt over t on EDM, RF and SI). Step i combines the last min(order, i + 1) slopes.
 """
 
 from itertools import pairwise

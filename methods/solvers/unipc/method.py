@@ -1,5 +1,5 @@
-"""UniPC (arXiv 2302.04867): the predictor UniP (algorithm 2) and the corrector UniC (algorithm 1) in lambda for the data
-prediction D. The corrected state needs no call of its own: D at the predicted one serves the next step.
+"""UniPC (arXiv 2302.04867): the predictor UniP (algorithm 2) and the corrector UniC (algorithm 1) in lambda for the
+data prediction D. The corrected state needs no call of its own: D at the predicted one serves the next step.
 """
 
 from math import expm1, factorial
