@@ -38,7 +38,7 @@ from fewstep.errors import UserError  # noqa: E402
 from fewstep.field import Field  # noqa: E402
 from fewstep.model import Model  # noqa: E402
 from fewstep.registry import Method  # noqa: E402
-from fewstep.seeds import SampleRng, latents  # noqa: E402
+from fewstep.seeds import SampleRng, generator, latents  # noqa: E402
 
 try:
     import diffusers
@@ -113,12 +113,11 @@ def path_of(method: Method, params: dict, wanted: str | None) -> str:
     return next(card.path for card in cards if card.path == "edm" or supported != "all")
 
 
-def contest(method: Method, size: Size, net: nn.Module, path_name: str | None) -> Contest:
+def contest(method: Method, size: Size, clock: Clock, path_name: str | None) -> Contest:
     """One solver, at the smallest NFE that it can make from LEAST_NFE on."""
     params = method.params("digits")
     path = paths.make_path(path_of(method, params, path_name))
-    clock = Clock(net)
-    model = Model(clock, path, PARAMETRISATION[path.name])
+    model = Model(clock.net, path, PARAMETRISATION[path.name])
     indices = range(size.batch)
     z = latents("overhead", 0, indices, SHAPE)
     nfe = nfe_of(method)
@@ -142,17 +141,19 @@ def contest(method: Method, size: Size, net: nn.Module, path_name: str | None) -
 
 
 def bound(method: Method, params: dict, path: paths.Path) -> Callable[..., Tensor]:
-    """`sample(field, latents, nfe)`. A solver that learns from the field learns from an exact one first: what it learns
-    doesn't change what a step costs."""
+    """`sample(field, latents, nfe)`. A solver that learns from the field learns from a small network's first: what it
+    learns doesn't change what a step costs."""
     if method.verb("fit") is None:
         return bind(method, params, None)
-    dataset = data.load("mixture64")
-    exact = dataset.exact(path)
+    net, rng = Size(8, 0, 0.0, 0).build(), generator("overhead/fit")
+    for weight in net.parameters():  # no zeros, so that the field bends
+        weight.copy_(0.1 * torch.randn(weight.shape, generator=rng))
+    model = Model(net, path, PARAMETRISATION[path.name])
 
     def make_field(indices, z, **options) -> Field:
-        return Field(exact, path, "karras", rng=SampleRng("overhead/fit", 0, indices), **options)
+        return Field(model, path, "karras", rng=SampleRng("overhead/fit", 0, indices), **options)
 
-    return bind(method, params, fit_on(method, dataset, make_field, [nfe_of(method)], path.name))
+    return bind(method, params, fit_on(method, data.load("digits"), make_field, [nfe_of(method)], path.name))
 
 
 def nfe_of(method: Method) -> int:
@@ -205,7 +206,8 @@ def measure(size_name: str, methods: list[Method], turns: int | None, path: str 
     net = size.build()
     millions = sum(weight.numel() for weight in net.parameters()) / 1e6
     click.echo(f"{size_name}: {millions:.1f} M parameters, batch {size.batch}", err=True)
-    contests = [(method, contest(method, size, net, path)) for method in methods]
+    clock = Clock(net)
+    contests = [(method, contest(method, size, clock, path)) for method in methods]
     for _, entry in contests:
         entry.prepare()
     again = contests

@@ -138,14 +138,12 @@ def learn(task, nfe, plugin, afs, schedule, scale_dir, scale_time, M, teacher_st
     weights = list(rule.weights.values())
     adam = torch.optim.Adam(weights, lr=lr)
     best, kept = check.distance(rule, afs), snapshot(rule.weights)
-    scale = {}
     for k in range(iterations):
         on = batches[k % len(batches)]
         y, history = on.nodes[0], []
         for i, (sigma, sigma_next) in enumerate(pairwise(on.sigma)):
             y, history = rule(on.field, y, sigma, sigma_next, history, afs and i == 0, graph=on.graph)
-            loss = (y - on.nodes[i + 1]).square().mean()
-            loss = loss / scale.setdefault(i, loss.item())
+            loss = (y - on.nodes[i + 1]).square().sum() / len(y)
             # torch.autograd.grad rather than backward: the network's own weights get no gradient
             for w, gradient in zip(weights, torch.autograd.grad(loss, weights, allow_unused=True), strict=True):
                 w.grad = gradient if gradient is None else gradient.nan_to_num(0, 1e5, -1e5)
