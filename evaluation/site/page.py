@@ -115,7 +115,8 @@ def _row(row: dict[str, Any], metrics: list[str], seeds: list[int], results: Pat
     half = f"{human(row['low'])} to {human(row['high'])}" if pd.notna(row["low"]) else ""
     numbers = [cell(row["mean"], plus_minus(row["mean"], row["low"], row["high"]))]
     numbers += [cell(row[f"{m}_mean"]) for m in metrics]
-    numbers += [cell(row[c]) for c in ("curvature", "gflop_per_sample", "seconds_per_sample", "fit_seconds")]
+    costs = ("curvature", "gflop_per_sample", "seconds_per_sample", "fit_seconds", "solver_fit_calls")
+    numbers += [cell(row[c]) for c in costs]
     numbers += [cell(row["n_values"], str(row["n_values"]))]
     keys = ("entrant", "label", "baseline", "accelerator", "solver", "nfe", "status", "reason", "decided")
     rank = "" if pd.isna(row["rank"]) else str(row["rank"])

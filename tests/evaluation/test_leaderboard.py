@@ -303,6 +303,20 @@ def test_mean_interval_rank_and_costs(tidy, board):
     assert board[board["kind"] == "control"]["rank"].isna().all()
 
 
+def test_the_cost_of_a_solvers_fit_is_added_and_shown_apart(tmp_path):
+    results = make_results(tmp_path)
+    file = results / "scores/glyphs/seed0/line/heun.json"
+    document = json.loads(file.read_text())
+    for point in document["points"]:
+        point |= {"fit_seconds": 5.0, "fit_teacher_calls": 1000}
+    file.write_text(json.dumps(document))
+    board = leaderboard.leaderboard(records.collect(results, json.loads((results / "plan.json").read_text())))
+    row, plain = one(board, "glyphs", "line/heun", 5), one(board, "glyphs", "line/euler", 5)
+    assert (row["solver_fit_seconds"], row["solver_fit_calls"]) == (5, 1000)
+    assert row["fit_seconds"] == plain["fit_seconds"] + 5
+    assert math.isnan(plain["solver_fit_calls"])
+
+
 def test_decided_is_the_paired_interval(tmp_path):
     results = make_results(tmp_path, seeds=(0,), baselines=("arc",))
     board = leaderboard.leaderboard(collected(results))
