@@ -67,7 +67,7 @@ class Size:
             return nets.build(spec, SHAPE).eval().requires_grad_(False)
 
 
-SIZES = {"1m": Size(32, 64, 1.05, 6), "50m": Size(224, 4, 1.02, 4)}
+SIZES = {"1m": Size(32, 64, 1.05, 6), "50m": Size(224, 4, 1.02, 3)}
 
 
 def peer_of(method: Method, params: dict) -> tuple[str, str, dict, dict] | None:
@@ -232,7 +232,7 @@ def chosen(names: str) -> list[Method]:
 @click.command(epilog="Exit code 1, with a line for each miss, when a target is missed.")
 @click.option("--sizes", default=",".join(SIZES), show_default=True, help="Networks, by size.")
 @click.option("--solvers", default="all", show_default=True, help="Solvers or presets, separated by commas.")
-@click.option("--repeats", type=click.IntRange(1), help="Turns of each solver [default: 6 at 1m, 4 at 50m].")
+@click.option("--repeats", type=click.IntRange(1), help="Turns of each solver [default: 6 at 1m, 3 at 50m].")
 @click.option("--threads", default=1, show_default=True, help="Threads of PyTorch.")
 @click.option("--batch", type=click.IntRange(1), help="Samples a call [default: 64 at 1m, 4 at 50m].")
 @click.option("--path", type=click.Choice(list(PARAMETRISATION)), help="Path of all [default: diffusers', else edm].")
@@ -250,7 +250,7 @@ def main(
 
     Targets: at most 1.05 with a network of 1 M parameters and 1.02 with one of 50 M, and outside the network never more
     time than diffusers' scheduler for the same rule in the same run, 5 % more being noise (those columns stay empty
-    without diffusers, which `make parity` installs). It takes several minutes; keep the machine quiet.
+    without diffusers, which `make parity` installs). It takes about ten minutes; keep the machine quiet.
 
     \b
     python benchmarks/solver_overhead.py

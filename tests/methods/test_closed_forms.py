@@ -2,6 +2,7 @@
 
 import math
 
+import numpy as np
 import pytest
 import torch
 
@@ -125,6 +126,52 @@ def test_solvers_in_lambda_do_not_see_the_path(name, steps, options):
         ends.append(x / (path.alpha(t[-1]) + path.sigma(t[-1])))
     for other in ends[1:]:
         torch.testing.assert_close(other, ends[0], rtol=0, atol=1e-5)
+
+
+@pytest.mark.parametrize("path", [p() for p in PATHS.values()], ids=lambda p: p.name)
+def test_churn_keeps_the_marginal(path):
+    """EDM's stochastic sampler on a Gaussian: other samples than the ODE's, of the same mean and variance."""
+    n, L, mu = 4000, 0.3, 0.4
+    z = torch.randn(n, 1, dtype=torch.float64, generator=torch.Generator().manual_seed(0))
+    method = registry.get("heun-churn", "solver")
+    params = method.params("mixture") | {"schedule": "karras", "S_churn": 40, "S_noise": 1.0}
+    field = Field(Mixture.of([1.0], [[mu]], L).exact(path), path, "karras", rng=seeds.SampleRng("churn", 0, range(n)))
+    x = method.verb("sample")(field, z, 255, **params)
+    assert x.mean().item() == pytest.approx(mu, abs=0.04) and x.std().item() == pytest.approx(math.sqrt(L), rel=0.04)
+    assert abs(torch.corrcoef(torch.stack([x.flatten(), z.flatten()]))[0, 1]) < 0.9
+
+
+@pytest.mark.parametrize("order, conditions", [(1, 1), (2, 1), (3, 2), (4, 4)])
+def test_the_tableau_of_rk45_meets_its_order_conditions(order, conditions):
+    """Butcher's conditions up to order 4 for both solutions, and the rows' sums; order 5 is regressed."""
+    rk = registry.get("rk45", "solver").load()
+    c = np.array(rk.C)
+    A = np.array([[*row, *[0.0] * (7 - len(row))] for row in rk.A])
+    np.testing.assert_allclose(A.sum(1), c, atol=1e-14)
+    fifth = A[6]
+    for b in (fifth, fifth - np.array(rk.E)):
+        sums = {
+            1: [(b.sum(), 1)],
+            2: [(b @ c, 1 / 2)],
+            3: [(b @ c**2, 1 / 3), (b @ A @ c, 1 / 6)],
+            4: [(b @ c**3, 1 / 4), ((b * c) @ A @ c, 1 / 8), (b @ A @ c**2, 1 / 12), (b @ A @ A @ c, 1 / 24)],
+        }[order]
+        assert len(sums) == conditions
+        for value, exact in sums:
+            assert value == pytest.approx(exact, abs=1e-14)
+
+
+def test_rk45_is_of_fifth_order_and_keeps_its_tolerance():
+    """On the Gaussian's field the error falls with the fifth power of the calls, and stays near the tolerance."""
+    integrate = registry.get("rk45", "solver").load().integrate
+    calls, errors = [], []
+    for tolerance in (1e-4, 1e-6, 1e-8, 1e-10):
+        f = field()
+        x, forced = integrate(f, Z, 2000, tolerance, "uniform")
+        errors.append((x - Z).abs().max().item())  # the Gaussian's ODE carries every latent back to itself
+        calls.append(f.nfe)
+        assert not forced.any() and errors[-1] < 20 * tolerance
+    assert -np.polyfit(np.log(calls), np.log(errors), 1)[0] > 4.5
 
 
 def test_ipndm_is_exact_for_a_slope_linear_in_time():
