@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import functools
+import shutil
 from collections import Counter
 from collections.abc import Callable
 from pathlib import Path
@@ -193,6 +194,6 @@ def retry(plan: Plan, layout: Layout) -> None:
 
     removed = stale_files(plan, layout)
     for file in removed:
-        file.unlink()
+        shutil.rmtree(file) if file.is_dir() else file.unlink()
         click.echo(f"removed {file}")
     click.echo("the next run makes them anew" if removed else "nothing has failed")

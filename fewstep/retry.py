@@ -19,7 +19,7 @@ def _failed(file: Path) -> bool:
 
 
 def stale_files(plan: Plan, layout: Layout) -> list[Path]:
-    """Outputs of failed jobs, with what was made from them, up to the table.
+    """Outputs of failed jobs, files and folders, with what was made from them, up to the table.
 
     Snakemake doesn't make a missing file as long as all that is made from it is there.
     """
@@ -38,7 +38,7 @@ def stale_files(plan: Plan, layout: Layout) -> list[Path]:
         if _failed(samples):
             files.append(samples)
         if _failed(samples) or at in remeasured:
-            files += sorted(layout.scores(*at).rglob("*"))
+            files.append(layout.scores(*at))
     if files:
         files.append(layout.root / "leaderboard.csv")
     return [file for file in dict.fromkeys(files) if file.exists()]

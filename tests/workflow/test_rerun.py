@@ -28,7 +28,7 @@ def test_an_edit_of_a_solver_reruns_its_jobs_and_the_summaries(copied):
 def test_a_comment_reruns_nothing(copied):
     edit(copied, "methods/solvers/euler/method.py", '"""Euler', '"""The rule of Euler')
     edit(copied, "methods/solvers/euler/method.py", "    return x", "    # all steps are done\n    return x")
-    edit(copied, "methods/solvers/euler/method.yaml", "order: 1", "order: 1   # as declared")
+    edit(copied, "methods/solvers/euler/method.yaml", "order: 1\n", "order: 1   # as declared\n")
     edit(copied, "fewstep/training.py", '"""Linear warm-up', '"""At first a linear warm-up')
     copied.study.write_text("# a remark\n" + copied.study.read_text())
     assert copied.jobs() == set()

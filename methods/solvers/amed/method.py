@@ -4,13 +4,13 @@ bottleneck h_i and the two noise levels:  r, c, a = predictor(h_i, sigma_i, sigm
     sigma_m = sigma_i^{1-r} sigma_{i+1}^r,  u = y_i + (sigma_m - sigma_i) eps(y_i, sigma_i)
     y_{i+1} = y_i + c (sigma_{i+1} - sigma_i) d_m,  d_m = (u - D(u; a sigma_m)) / sigma_m
 
-`plugin` puts iPNDM in the place of both steps: from sigma_i to sigma_m, then from there on, each slope joining its history.
+`plugin` puts iPNDM in the place of both: a step to sigma_m, then one from there, each slope joining its history.
 In EDM's terms on every path: y = x / alpha, and sigma stands for sigma / alpha.
-"""  # noqa: E501
+"""
 
 from contextlib import contextmanager
 from itertools import pairwise
-from math import exp, log
+from math import ceil, log
 
 import torch
 import torch.nn.functional as F
@@ -28,8 +28,8 @@ CHANNELS = 8  # of a noise level's embedding
 HIDDEN, ENCODED = 128, 4  # of the bottleneck's encoder
 
 
-def sample(field, latents, nfe, fitted, plugin=False, afs=False, schedule="vp_uniform", scale_dir=0.01, scale_time=0.0,
-           M=1, teacher_steps=8, trajectories=64, batch=32, iterations=16, lr=0.005):  # fmt: skip
+def sample(field, latents, nfe, fitted, plugin=False, afs=False, schedule="lambda", scale_dir=0.01, scale_time=0.0,
+           M=1, teacher_steps=8, trajectories=64, batch=32, updates=32, lr=0.02):  # fmt: skip
     weights = {name.removeprefix(f"nfe{nfe}."): w for name, w in fitted.items() if name.startswith(f"nfe{nfe}.")}
     if not weights:
         raise UserError(f"amed was not fitted for NFE {nfe}")
@@ -54,12 +54,12 @@ class Rule:
         r, c, a = self.predict(h[0] if h else None, y, sigma, sigma_next)
         sigma_m = (log(sigma) + r * log(sigma_next / sigma)).exp()
         history = [d, *history][:4]
-        u = y + like_y(sigma_m - sigma, y) * (multistep(history) if self.plugin else d)
-        d_m = like_y(a, y) * eps(graph or field, u, a * sigma_m)  # (u - D(u; a sigma_m)) / sigma_m
+        u = y + like(sigma_m - sigma, y) * (multistep(history) if self.plugin else d)
+        d_m = like(a, y) * eps(graph or field, u, a * sigma_m)  # (u - D(u; a sigma_m)) / sigma_m
         if not self.plugin:
-            return y + like_y(c * (sigma_next - sigma), y) * d_m, []
+            return y + like(c * (sigma_next - sigma), y) * d_m, []
         history = [d_m, *history][:4]
-        return u + like_y(c * (sigma_next - sigma_m), y) * multistep(history), history
+        return u + like(c * (sigma_next - sigma_m), y) * multistep(history), history
 
     def predict(self, h, y, sigma, sigma_next):
         """r, c and a, [B] in float64: 1/2, 1 and 1 from the first weights."""
@@ -94,11 +94,6 @@ def multistep(history):
     return combine(ADAMS_BASHFORTH[len(history) - 1], history)
 
 
-def like_y(values, y):
-    """[B] numbers to multiply y [B, ...] by."""
-    return like(values, y)
-
-
 def linear(x, weight, bias):
     """x W^T + b with enough columns that a row does not depend on its place (see `fewstep.nets.rowwise`)."""
     short = max(COLUMNS - len(weight), 0)
@@ -127,17 +122,18 @@ def fit(task):
     return task.state(**fitted)
 
 
-def learn(task, nfe, plugin, afs, schedule, scale_dir, scale_time, M, teacher_steps, trajectories, batch, iterations,
+def learn(task, nfe, plugin, afs, schedule, scale_dir, scale_time, M, teacher_steps, trajectories, batch, updates,
           lr):  # fmt: skip
     """The predictor's weights: Adam on the squared distance to the teacher after every step, one step at a time."""
     n = steps_for(nfe, 2, "t_min", afs)
-    batches = [Trajectories(task, z, n, schedule, plugin, max(M + 1, -(-teacher_steps // n)))
+    batches = [Trajectories(task, z, n, schedule, plugin, max(M + 1, ceil(teacher_steps / n)))
                for z in task.latents(trajectories).split(batch)]  # fmt: skip
     check = Trajectories(task, task.latents(batch, "check"), n, schedule, plugin, batches[0].refined)
     rule = Rule(first_weights(task, check), plugin, scale_dir, scale_time)
     weights = list(rule.weights.values())
     adam = torch.optim.Adam(weights, lr=lr)
     best, kept = check.distance(rule, afs), snapshot(rule.weights)
+    iterations = ceil(updates / n)
     for k in range(iterations):
         on = batches[k % len(batches)]
         y, history = on.nodes[0], []
@@ -150,9 +146,8 @@ def learn(task, nfe, plugin, afs, schedule, scale_dir, scale_time, M, teacher_st
             adam.step()
             # a rule without memory goes on from the teacher's state, as published
             y, history = y.detach() if plugin else on.nodes[i + 1], [d.detach() for d in history]
-        if k % 4 == 3 or k + 1 == iterations:
-            if (now := check.distance(rule, afs)) < best:
-                best, kept = now, snapshot(rule.weights)
+        if 3 * (k + 1) // iterations > 3 * k // iterations and (now := check.distance(rule, afs)) < best:
+            best, kept = now, snapshot(rule.weights)  # of three looks
     return kept
 
 

@@ -3,12 +3,11 @@ one model and one number of steps n.
 
     x_{i+1} = a_i x_0 + sum_{j<=i} b_ij u_j,   u_j = u(x_j, t_j)
 
-x_0 is the noise, u the velocity eps - x_0 and t the noise fraction sigma / (alpha + sigma) of the straight path, to which
-every path is mapped by x / (alpha + sigma). With `learn: times` a and b follow from the times by Euler's rule.
+Every path is mapped to the straight one by x / (alpha + sigma): there t is the noise fraction sigma / (alpha + sigma),
+u the velocity (noise less data) and x_0 the noise. With `learn: times` a and b follow from the times by Euler's rule.
 """
 
 from functools import partial
-from math import cos, pi
 
 import torch
 
@@ -17,6 +16,7 @@ from fewstep.multistep import lagrange_integrals, order_of_step
 from fewstep.paths import like
 
 FORMS = ("bns", "times")
+ROUND = 8  # gradients
 
 
 def fit(task):
@@ -33,8 +33,8 @@ def fit(task):
     return task.state(**learnt)
 
 
-def sample(field, latents, nfe, fitted, learn="bns", order=2, pairs=64, held_out=32, teacher="adams_bashforth",
-           teacher_nfe=40, iterations=40, batch=16, lr=0.03):  # fmt: skip
+def sample(field, latents, nfe, fitted, learn="bns", order=2, pairs=128, held_out=128, teacher="adams_bashforth",
+           teacher_nfe=40, rounds=5):  # fmt: skip
     if f"t{nfe}" not in fitted:
         raise UserError(f"bespoke was not fitted for NFE {nfe}")
     rule = [fitted[f"{name}{nfe}"].double() for name in "tab"]
@@ -59,7 +59,7 @@ def solve(u, x_0, t, a, b):
 
 
 def initial_times(field, n):
-    """Noise fractions [n + 1] of the model's own grid down to the smallest noise, from where the last step goes to 0."""
+    """Noise fractions [n + 1] of the model's own grid down to the smallest noise, with 0 in that one's place."""
     t = field.path.fraction(field.times(n, end="t_min"))
     t[-1] = 0
     return t
@@ -88,7 +88,7 @@ def parameters(t, learn, order):
 def rule_of(theta, c, t_0, t_least):
     """t, a, b of the rule, written as steps so that all unknowns are of one size and b follows the times:
 
-        x_{i+1} = x_i + h_i (sum_{j<=i} c_ij u_j + d_i x_0),   so b_ij = sum_{k=j}^i h_k c_kj,   a_i = 1 + sum_{k<=i} h_k d_k
+        x_{i+1} = x_i + h_i (sum_{j<=i} c_ij u_j + d_i x_0), so b_ij = sum_{k<=i} h_k c_kj, a_i = 1 + sum_{k<=i} h_k d_k
 
     The times go from t_0 to 0 in steps in proportion to exp(log_h), and no call lies below t_least.
     """
@@ -101,32 +101,35 @@ def rule_of(theta, c, t_0, t_least):
 
 
 def train(task, z, target, n):
-    """Adam on the PSNR of x_n; returns the iterate that is best on pairs held out, the initial rule among them."""
+    """L-BFGS on the PSNR of x_n, in rounds; returns the rule that is best on the pairs held out, the initial one among
+    them, and stops when a round makes it worse."""
     p, pairs = task.params, task.params["pairs"]
     learning, looking = task.field(z, grad=True), task.field(z)
     t = initial_times(learning, n)
     theta, c = parameters(t, p["learn"], p["order"])
-    optimiser = torch.optim.Adam(theta.values(), lr=p["lr"])
-    rng, best = task.generator("batches", n), (float("inf"), {})
+    unknowns = list(theta.values())
+    optimiser = torch.optim.LBFGS(unknowns, max_iter=ROUND, max_eval=ROUND, line_search_fn="strong_wolfe")
 
     def loss(field, rows):
-        """log MSE a sample, which is -PSNR / 10 up to constants; one field, so that a row keeps its condition."""
+        """log MSE, which is -PSNR up to constants; one field for all rows, so that each keeps its condition."""
         u = partial(velocity, field, rows=rows, of=len(z))
-        rule = rule_of(theta, c, t[0], learning.path.u_min)
-        x_n = solve(u, t[0] * z[rows], *rule)
-        return (x_n - target[rows]).square().flatten(1).mean(1).clamp(min=1e-12).log().mean(), rule
+        x_n = solve(u, t[0] * z[rows], *(rule := rule_of(theta, c, t[0], field.path.u_min)))
+        return (x_n - target[rows]).square().mean().log(), rule
 
+    def closure():
+        value, _ = loss(learning, torch.arange(pairs))
+        for unknown, gradient in zip(unknowns, torch.autograd.grad(value, unknowns, allow_unused=True), strict=True):
+            unknown.grad = torch.zeros_like(unknown) if gradient is None else gradient
+        return value
+
+    best, kept = float("inf"), None
     with torch.enable_grad():
-        for step in range(p["iterations"] + 1):
-            if step % max(1, p["iterations"] // 8) == 0:
-                found, rule = loss(looking, torch.arange(pairs, len(z)))
-                if found.item() < best[0]:
-                    best = found.item(), dict(zip("tab", (value.detach().clone() for value in rule), strict=True))
-            if step == p["iterations"]:
-                return best[1]
-            optimiser.param_groups[0]["lr"] = p["lr"] * (1 + cos(pi * step / p["iterations"])) / 2
-            rows = torch.randperm(pairs, generator=rng)[: p["batch"]]
-            gradients = torch.autograd.grad(loss(learning, rows)[0], list(theta.values()))
-            for value, gradient in zip(theta.values(), gradients, strict=True):
-                value.grad = gradient
-            optimiser.step()
+        for _ in range(p["rounds"] + 1):
+            if kept is not None:
+                optimiser.step(closure)
+                task.on_progress()
+            found, rule = loss(looking, torch.arange(pairs, len(z)))
+            if kept is not None and not found.item() < best:
+                break
+            best, kept = found.item(), dict(zip("tab", (value.detach().clone() for value in rule), strict=True))
+    return kept

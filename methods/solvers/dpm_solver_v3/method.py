@@ -1,14 +1,14 @@
-"""DPM-Solver-v3 (arXiv 2310.13268): an exponential integrator in lambda whose linear part and whose drift of the rest are
-measured on the model itself: the empirical model statistics l, s and b, a number for every element and lambda.
+"""DPM-Solver-v3 (arXiv 2310.13268): an exponential integrator in lambda whose linear part, and whose drift of the rest,
+are measured on the model itself: the empirical model statistics l, s and b, a number for every element and lambda.
 
-With y = x / alpha the ODE is dy/dlambda = -l y - f, where f = (sigma eps - l x) / alpha. Along it f' is about s f + b, so
+With y = x / alpha the ODE is dy/dlambda = -l y - f, f = (sigma eps - l x) / alpha. Along it f' is about s f + b, so that
 g = e^{S_s - S} f - e^{S_s} (B - B_s) changes little, where L, S and B are the integrals of l, s and e^{-S} b. A step is
 
-    y_t = e^{L_s - L_t} (y_s - E_b - sum_k E_k g^(k)),   E_k = int e^{(L + S) - (L_s + S_s)} (lambda - lambda_s)^k / k! d lambda,
-                                                         E_b = int e^{(L + S) - L_s} (B - B_s) d lambda,
+    y_t = e^{L_s - L_t} (y_s - E_b - sum_k E_k g^(k)),
+    E_k = int e^{L + S - L_s - S_s} (lambda - lambda_s)^k / k! d lambda,   E_b = int e^{L + S - L_s} (B - B_s) d lambda,
 
 with g and its derivatives at lambda_s from the last values of f; E_0 and E_b are the paper's I and C, seen from s.
-"""  # noqa: E501
+"""
 
 from math import factorial
 
@@ -18,7 +18,6 @@ from scipy.interpolate import CubicSpline
 
 from fewstep.field import steps_for
 from fewstep.multistep import check_order, combine, order_of_step
-from fewstep.paths import like
 from fewstep.schedules import ratios
 from fewstep.shortcuts import model_of
 
@@ -26,7 +25,7 @@ DELTA = (
     0.03  # of finite differences, in sigma and in lambda: a float32 network's rounding is far below, its curvature too
 )
 RIDGE = 1e-8  # a variance of f below it (1e-4 of the data's scale) is rounding, and says nothing about s
-POINTS = 16  # of the Gauss–Legendre rule on a step
+POINTS = 32  # of the Gauss–Legendre rule on a step; one step may span the whole range of lambda
 
 
 def fit(task):
@@ -97,12 +96,13 @@ def sample(field, latents, nfe, fitted, order=3, pseudo=5, corrector=6, lower_or
     l, s, b = (Curve(fitted["lam"], fitted[name]) for name in "lsb")  # noqa: E741
     y = field.start(latents, grid.t[0]) / grid.alpha[0]
     g, lam, p = [], [], 0  # g is seen from lambda_i, newest first; p is the last step's order
+    step = y_s = None  # the last step, and where it started
     for i in range(grid.n):
         D = model(grid.alpha[i] * y, grid.t[i]).x0
         if grid.sigma[i + 1] == 0:
             return grid.alpha[i + 1] * D
         f, now = like_x((1 - l(grid.lam[i])), y) * y - D, grid.lam[i]  # = (sigma eps - l x) / alpha
-        if i:
+        if step:
             if p > 1 and grid.n <= corrector:  # f keeps the value that the network gave at the predicted y
                 g_c = [g[0], step.seen_from_start(f), *g[1:]][:p]
                 y = step(y_s, g_c, [lam[0], now, *lam[1:]][:p], pseudo=False)
@@ -115,7 +115,7 @@ def sample(field, latents, nfe, fitted, order=3, pseudo=5, corrector=6, lower_or
 
 
 class Step:
-    """The integrals of a step from lambda_s to lambda_t, and the rule. Every one is seen from s: L and S are 0 there."""
+    """The integrals of a step from lambda_s to lambda_t, and the rule; L, S and B are 0 at lambda_s."""
 
     def __init__(self, l, s, b, lam_s, lam_t):  # noqa: E741
         h, to = lam_t - lam_s, lam_s + (lam_t - lam_s) * NODES

@@ -91,7 +91,7 @@ def costs(sigma, x, eps, distance="dev"):
 
 
 def schedule(cost, n, gamma):
-    """The nodes [n + 1] of the cheapest n steps from node 0 to the last: V_k(j) = min_i Cost[j, i] + gamma V_{k-1}(i)."""
+    """The nodes [n + 1] of the cheapest n steps from first to last: V_k(j) = min_i Cost[j, i] + gamma V_{k-1}(i)."""
     V, after = cost[:, -1], []
     for _ in range(n - 1):
         total = cost + gamma * V
