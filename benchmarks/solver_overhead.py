@@ -1,7 +1,7 @@
 """What a solver costs beside the network that it calls: `python benchmarks/solver_overhead.py --help`.
 
-A sampling run and the bare network calls that it makes (same inputs, same process) take turns. Each run is cut where a
-network call starts; of every piece, and of every bare call, the shortest time of all turns counts.
+A sampling run and the bare network calls that it makes (same inputs, same process) take turns. The shortest times of all
+turns count: of a network call in a run, of a bare one, and of each gap of a run outside of the network.
 
     overhead   seconds of the run / seconds of its bare calls
     outside    microseconds a call that pass outside the network: solver, field, conversions
@@ -166,11 +166,12 @@ COLUMNS = ("size", "solver", "nfe", "call_ms", "overhead", "outside_us", "diffus
 
 def row_of(size: str, method: Method, contest: Contest) -> dict:
     """A line of the table."""
-    row = {"size": size, "solver": method.id, "nfe": len(contest.bare), "call_ms": round(1e3 * contest.call, 3)}
+    call = contest.seconds(contest.bare) / len(contest.inputs)
+    row = {"size": size, "solver": method.id, "nfe": len(contest.inputs), "call_ms": round(1e3 * call, 3)}
     for name, run in (("", contest.ours), ("diffusers_", contest.theirs)):
         measured = name == "" or contest.peer is not None
         row[f"{name}overhead"] = round(contest.overhead(run), 4) if measured else None
-        row[f"{name}outside_us"] = round(run.microseconds, 1) if measured else None
+        row[f"{name}outside_us"] = round(1e6 * contest.outside(run), 1) if measured else None
     return row
 
 
@@ -201,7 +202,7 @@ def line(row: dict) -> str:
 
 
 def measure(size_name: str, methods: list[Method], size: Size, path: str | None) -> list[dict]:
-    """The rows of one network. What misses its target takes as many turns again."""
+    """The rows of one network. What misses its target takes as many turns again, up to twice."""
     net = size.build()
     millions = sum(weight.numel() for weight in net.parameters()) / 1e6
     click.echo(f"{size_name}: {millions:.1f} M parameters, batch {size.batch}", err=True)
@@ -210,7 +211,7 @@ def measure(size_name: str, methods: list[Method], size: Size, path: str | None)
     for _, entry in contests:
         entry.prepare()
     again = contests
-    for label in ("turns", "turns of what missed"):
+    for label in ("turns", "again", "once more"):
         for _ in tqdm(range(size.turns), label, disable=not again):
             for _, entry in again:  # side by side, so that what else the machine does meets all of them
                 entry.turn()

@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import itertools
 import math
-import statistics
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from time import perf_counter
@@ -12,13 +10,15 @@ from time import perf_counter
 import torch
 from torch import Tensor, nn
 
+Call = tuple[int, float, float]  # samples, start, end
+
 
 class Clock:
     """Notes when each call of a network starts and ends, and, if asked to, its inputs."""
 
     def __init__(self, net: nn.Module):
         self.net = net
-        self.calls: list[tuple[float, float]] = []
+        self.calls: list[Call] = []
         self.inputs: list[tuple] | None = None
         self.started = 0.0
         # Hooks rather than a wrapper: some solvers look for layers inside the network.
@@ -30,31 +30,24 @@ class Clock:
             self.inputs.append(inputs)
         self.started = perf_counter()
 
-    def _end(self, *_) -> None:
-        self.calls.append((self.started, perf_counter()))
+    def _end(self, net: nn.Module, inputs: tuple, out: Tensor) -> None:
+        self.calls.append((len(out), self.started, perf_counter()))
 
 
 @dataclass
-class Pieces:
-    """The shortest times seen of each piece: from one network call's start to the next, and outside the network."""
+class Shortest:
+    """The shortest times seen: of a network call, by its number of samples, and of each gap outside of the calls."""
 
-    between: list[float] = field(default_factory=list)
-    outside: list[float] = field(default_factory=list)
+    call: dict[int, float] = field(default_factory=dict)
+    gaps: list[float] = field(default_factory=list)
 
-    def add(self, start: float, calls: list[tuple[float, float]], end: float) -> None:
-        starts, ends = [s for s, _ in calls], [e for _, e in calls]
-        edges = [start, *starts, end]
-        self._keep("between", [b - a for a, b in itertools.pairwise(edges)])
-        self._keep("outside", [b - a for a, b in zip([start, *ends], [*starts, end], strict=True)])
-
-    def _keep(self, name: str, new: list[float]) -> None:
-        old = getattr(self, name) or [math.inf] * len(new)
-        setattr(self, name, [min(pair) for pair in zip(old, new, strict=True)])
-
-    @property
-    def microseconds(self) -> float:
-        """Time outside the network, a call."""
-        return 1e6 * sum(self.outside) / (len(self.outside) - 1)
+    def add(self, start: float, calls: list[Call], end: float) -> None:
+        """One run from `start` to `end`."""
+        for n, called, returned in calls:
+            self.call[n] = min(returned - called, self.call.get(n, math.inf))
+        edges = [start, *(edge for _, *pair in calls for edge in pair), end]
+        gaps = [after - before for before, after in zip(edges[::2], edges[1::2], strict=True)]
+        self.gaps = [min(pair) for pair in zip(gaps, self.gaps or gaps, strict=True)]
 
 
 @dataclass
@@ -65,9 +58,9 @@ class Contest:
     sample: Callable[[], Tensor]
     peer: Callable[[], Tensor] | None
     inputs: list[tuple] = field(default_factory=list)
-    bare: list[float] = field(default_factory=list)
-    ours: Pieces = field(default_factory=Pieces)
-    theirs: Pieces = field(default_factory=Pieces)
+    bare: Shortest = field(default_factory=Shortest)
+    ours: Shortest = field(default_factory=Shortest)
+    theirs: Shortest = field(default_factory=Shortest)
 
     def prepare(self) -> None:
         """Warm up, and note the inputs of the network."""
@@ -80,31 +73,29 @@ class Contest:
     def turn(self) -> None:
         """One turn of each."""
         self._run(self.sample, self.ours)
-        self._run_bare()
+        self._run(self._call_bare, self.bare)
         if self.peer:
             self._run(self.peer, self.theirs)
 
-    def _run(self, sample: Callable[[], Tensor], pieces: Pieces) -> None:
+    def _run(self, what: Callable, shortest: Shortest) -> None:
         self.clock.calls = []
         start = perf_counter()
-        sample()
-        pieces.add(start, self.clock.calls, perf_counter())
+        what()
+        shortest.add(start, self.clock.calls, perf_counter())
 
     @torch.no_grad()
-    def _run_bare(self) -> None:
-        seconds, net = [], self.clock.net
+    def _call_bare(self) -> None:
         for inputs in self.inputs:
-            start = perf_counter()
-            net(*inputs)
-            seconds.append(perf_counter() - start)
-        old = self.bare or [math.inf] * len(seconds)
-        self.bare = [min(pair) for pair in zip(old, seconds, strict=True)]
+            self.clock.net(*inputs)
 
-    @property
-    def call(self) -> float:
-        """Seconds of a bare call, on average."""
-        return statistics.fmean(self.bare)
+    def seconds(self, run: Shortest) -> float:
+        """Of the network calls of a run."""
+        return sum(run.call[len(inputs[0])] for inputs in self.inputs)
 
-    def overhead(self, run: Pieces) -> float:
-        """Seconds of a run over those of as many bare calls."""
-        return sum(run.between) / (self.call * (len(run.between) - 1))
+    def overhead(self, run: Shortest) -> float:
+        """Seconds of a run over those of its calls made bare."""
+        return (self.seconds(run) + sum(run.gaps)) / self.seconds(self.bare)
+
+    def outside(self, run: Shortest) -> float:
+        """Seconds a call that pass outside the network."""
+        return sum(run.gaps) / len(self.inputs)

@@ -8,7 +8,8 @@ import numpy as np
 
 from fewstep.errors import UserError
 
-POINTS = 64  # of the Gauss–Legendre rule: exact to rounding for the smooth integrands here
+# Gauss–Legendre rule: exact to rounding for the smooth integrands here. Made once, as it costs more than a step.
+NODES, WEIGHTS = np.polynomial.legendre.leggauss(64)
 Map = Callable[[np.ndarray], np.ndarray]
 
 
@@ -28,9 +29,8 @@ def lagrange_integrals(nodes: Sequence[float], a: float, b: float, at: Map | Non
 
     Without `at` and `weight`, the weights of variable-step Adams–Bashforth.
     """
-    x, w = np.polynomial.legendre.leggauss(POINTS)
-    s = a + (b - a) * (x + 1) / 2
-    w = (b - a) / 2 * w * (weight(s) if weight else 1.0)
+    s = a + (b - a) * (NODES + 1) / 2
+    w = (b - a) / 2 * WEIGHTS * (weight(s) if weight else 1.0)
     tau = at(s) if at else s
     integrals = []
     for j, node in enumerate(nodes):

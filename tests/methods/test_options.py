@@ -85,7 +85,7 @@ def test_a_list_of_levels_and_a_range_of_ones_own():
 
 @pytest.mark.parametrize("path", [p() for p in PATHS.values()], ids=lambda p: p.name)
 def test_the_analytical_first_step_is_the_field_of_unit_gaussian_data(path):
-    """For x_0 ~ N(0, I), eps = sigma x / (alpha^2 + sigma^2); AFS drops the factor sigma / r, which is near 1 at t_max."""
+    """For x_0 ~ N(0, I), eps = sigma x / (alpha^2 + sigma^2); AFS drops the factor sigma / r, near 1 at t_max."""
     t = torch.tensor(path.t_max, dtype=torch.float64)
     p = analytical_first_step(path, Z, t)
     exact = Mixture.of([1.0], [[0.0, 0.0]], 1.0).exact(path)(Z, t)

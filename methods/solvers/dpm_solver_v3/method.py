@@ -1,7 +1,7 @@
 """DPM-Solver-v3 (arXiv 2310.13268): an exponential integrator in lambda whose linear part, and whose drift of the rest,
 are measured on the model itself: the empirical model statistics l, s and b, a number for every element and lambda.
 
-With y = x / alpha the ODE is dy/dlambda = -l y - f, f = (sigma eps - l x) / alpha. Along it f' is about s f + b, so that
+With y = x / alpha the ODE is dy/dlambda = -l y - f, f = (sigma eps - l x) / alpha. Along it f' is near s f + b, so that
 g = e^{S_s - S} f - e^{S_s} (B - B_s) changes little, where L, S and B are the integrals of l, s and e^{-S} b. A step is
 
     y_t = e^{L_s - L_t} (y_s - E_b - sum_k E_k g^(k)),
