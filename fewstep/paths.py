@@ -277,7 +277,7 @@ class Prediction:
             raise ValueError("a prediction needs x0, eps or velocity")
         self.path, self.x = path, x
         # Coefficients in float64: near the ends alpha or sigma is a difference of close numbers.
-        self.t = torch.as_tensor(t).to(torch.float64)
+        self.t = torch.as_tensor(t, dtype=torch.float64)
         self._x0, self._eps, self._velocity = x0, eps, velocity
         # Always convert from what was given: a derived form may be singular (x0 from eps where alpha = 0).
         self._from_velocity = x0 is None and eps is None
