@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable
 from dataclasses import dataclass, field
+from statistics import median
 from time import perf_counter
 
 import torch
@@ -35,32 +36,35 @@ class Clock:
 
 
 @dataclass
-class Shortest:
-    """The shortest times seen: of a network call, by its number of samples, and of each gap outside of the calls."""
+class Runs:
+    """What repeated runs took: their seconds, and the shortest times of the gaps outside the network."""
 
-    call: dict[int, float] = field(default_factory=dict)
+    seconds: list[float] = field(default_factory=list)
     gaps: list[float] = field(default_factory=list)
 
     def add(self, start: float, calls: list[Call], end: float) -> None:
         """One run from `start` to `end`."""
-        for n, called, returned in calls:
-            self.call[n] = min(returned - called, self.call.get(n, math.inf))
         edges = [start, *(edge for _, *pair in calls for edge in pair), end]
         gaps = [after - before for before, after in zip(edges[::2], edges[1::2], strict=True)]
         self.gaps = [min(pair) for pair in zip(gaps, self.gaps or gaps, strict=True)]
+        self.seconds.append(end - start)
 
 
 @dataclass
 class Contest:
-    """A solver on a network, the bare calls that it makes, and its peer if there is one."""
+    """A solver on a network, the bare calls that it makes, and its peer if there is one.
+
+    A call takes the same work bare and in a run, so the shortest of all calls with as many samples counts for each.
+    """
 
     clock: Clock
     sample: Callable[[], Tensor]
     peer: Callable[[], Tensor] | None
     inputs: list[tuple] = field(default_factory=list)
-    bare: Shortest = field(default_factory=Shortest)
-    ours: Shortest = field(default_factory=Shortest)
-    theirs: Shortest = field(default_factory=Shortest)
+    ours: Runs = field(default_factory=Runs)
+    bare: Runs = field(default_factory=Runs)
+    theirs: Runs = field(default_factory=Runs)
+    call: dict[int, float] = field(default_factory=dict)  # samples -> the shortest call's seconds
 
     def prepare(self) -> None:
         """Warm up, and note the inputs of the network."""
@@ -77,25 +81,32 @@ class Contest:
         if self.peer:
             self._run(self.peer, self.theirs)
 
-    def _run(self, what: Callable, shortest: Shortest) -> None:
+    def _run(self, what: Callable, runs: Runs) -> None:
         self.clock.calls = []
         start = perf_counter()
         what()
-        shortest.add(start, self.clock.calls, perf_counter())
+        runs.add(start, self.clock.calls, perf_counter())
+        for n, called, returned in self.clock.calls:
+            self.call[n] = min(returned - called, self.call.get(n, math.inf))
 
     @torch.no_grad()
     def _call_bare(self) -> None:
         for inputs in self.inputs:
             self.clock.net(*inputs)
 
-    def seconds(self, run: Shortest) -> float:
-        """Of the network calls of a run."""
-        return sum(run.call[len(inputs[0])] for inputs in self.inputs)
+    @property
+    def network(self) -> float:
+        """Seconds of all network calls of a run, the shortest."""
+        return sum(self.call[len(inputs[0])] for inputs in self.inputs)
 
-    def overhead(self, run: Shortest) -> float:
-        """Seconds of a run over those of its calls made bare."""
-        return (self.seconds(run) + sum(run.gaps)) / self.seconds(self.bare)
+    def overhead(self, runs: Runs) -> float:
+        """Seconds of a run over those of its network calls, the shortest of each piece."""
+        return 1 + sum(runs.gaps) / self.network
 
-    def outside(self, run: Shortest) -> float:
-        """Seconds a call that pass outside the network."""
-        return sum(run.gaps) / len(self.inputs)
+    def outside(self, runs: Runs) -> float:
+        """Seconds a call that pass outside the network, the shortest."""
+        return sum(runs.gaps) / len(self.inputs)
+
+    def against_bare(self, runs: Runs) -> float:
+        """Seconds of a run over those of the bare calls of the same turn, the median."""
+        return median(run / bare for run, bare in zip(runs.seconds, self.bare.seconds, strict=True))

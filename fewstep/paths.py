@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
+from functools import cached_property
 
 import torch
 from torch import Tensor
@@ -66,12 +67,12 @@ class Path:
         """The inverse of `lam`."""
         return self.time_at(torch.sigmoid(-float64(lam)))
 
-    @property
+    @cached_property
     def u_max(self) -> float:
         """Largest noise fraction with a lambda that solvers in lambda start from."""
         return float(self.fraction(self.t_max))
 
-    @property
+    @cached_property
     def u_min(self) -> float:
         """Smallest noise fraction with a lambda that solvers in lambda end at."""
         return float(self.fraction(self.t_min))

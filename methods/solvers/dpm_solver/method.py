@@ -25,9 +25,10 @@ def sample(field, latents, nfe, order=2, fast=False, schedule="lambda", end="t_m
     else:
         orders = [order] * (steps_for(nfe, order, end, afs) - len(last)) + last
     lams = nodes(field, orders, schedule, end, as_grid=fast and schedule != "lambda")
-    x = field.start(latents, float(field.path.time_at_lambda(lams[0][0])))
+    at = table(field.path, lams)
+    x = field.start(latents, at[lams[0][0]][0])
     for lam in lams:
-        x = STEPS[len(lam) - 1](model, field.path, x, lam)
+        x = STEPS[len(lam) - 1](model, x, lam, *zip(*(at[node] for node in lam), strict=True))
     return x
 
 
@@ -52,37 +53,37 @@ def nodes(field, orders, schedule, end, as_grid):
     return [[s, *(s + r * (t - s) for r in inner[p]), t] for p, (s, t) in zip(orders, pairwise(lam), strict=True)]
 
 
-def at(path, *lams):
-    """Times, alpha and sigma at some lambda."""
-    t = path.time_at_lambda(torch.tensor(lams, dtype=torch.float64))
-    return t.tolist(), path.alpha(t).tolist(), path.sigma(t).tolist()
+def table(path, lams):
+    """Time, alpha and sigma of every lambda, all at once."""
+    nodes = list(dict.fromkeys(node for lam in lams for node in lam))
+    t = path.time_at_lambda(torch.tensor(nodes, dtype=torch.float64))
+    return dict(zip(nodes, zip(t.tolist(), path.alpha(t).tolist(), path.sigma(t).tolist(), strict=True), strict=True))
 
 
-def first(model, path, x, lam):
-    (s, _), (_, a_t), (_, s_t) = at(path, *lam)
-    p = model(x, s)
-    return a_t * p.x0 + s_t * p.eps  # = a_t / a_s x - s_t (e^h - 1) eps, and at sigma_t = 0 regular
+def first(model, x, lam, t, alpha, sigma):
+    p = model(x, t[0])
+    return alpha[1] * p.x0 + sigma[1] * p.eps  # = a_t / a_s x - s_t (e^h - 1) eps, and at sigma_t = 0 regular
 
 
-def second(model, path, x, lam):
-    (s, m, _), (a_s, a_m, a_t), (_, s_m, s_t) = at(path, *lam)
+def second(model, x, lam, t, alpha, sigma):
+    (a_s, a_m, a_t), (_, s_m, s_t) = alpha, sigma
     h = lam[2] - lam[0]
     r = (lam[1] - lam[0]) / h
-    e_s = model(x, s).eps
+    e_s = model(x, t[0]).eps
     u = a_m / a_s * x - s_m * expm1(r * h) * e_s
-    e_m = model(u, m).eps
+    e_m = model(u, t[1]).eps
     return a_t / a_s * x - s_t * expm1(h) * (e_s + (e_m - e_s) / (2 * r))
 
 
-def third(model, path, x, lam):
-    (s, m1, m2, _), (a_s, a_1, a_2, a_t), (_, s_1, s_2, s_t) = at(path, *lam)
+def third(model, x, lam, t, alpha, sigma):
+    (a_s, a_1, a_2, a_t), (_, s_1, s_2, s_t) = alpha, sigma
     h = lam[3] - lam[0]
     r1, r2 = (lam[1] - lam[0]) / h, (lam[2] - lam[0]) / h
-    e_s = model(x, s).eps
+    e_s = model(x, t[0]).eps
     u1 = a_1 / a_s * x - s_1 * expm1(r1 * h) * e_s
-    D1 = model(u1, m1).eps - e_s
+    D1 = model(u1, t[1]).eps - e_s
     u2 = a_2 / a_s * x - s_2 * expm1(r2 * h) * e_s - s_2 * r2 / r1 * (expm1(r2 * h) / (r2 * h) - 1) * D1
-    D2 = model(u2, m2).eps - e_s
+    D2 = model(u2, t[2]).eps - e_s
     return a_t / a_s * x - s_t * expm1(h) * e_s - s_t / r2 * (expm1(h) / h - 1) * D2
 
 

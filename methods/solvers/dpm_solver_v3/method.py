@@ -119,8 +119,8 @@ class Step:
 
     def __init__(self, l, s, b, lam_s, lam_t):  # noqa: E741
         h, to = lam_t - lam_s, lam_s + (lam_t - lam_s) * NODES
-        self.L, self.S = l.integral(lam_s, lam_t), s.integral(lam_s, lam_t)
-        L, S = l.integral(lam_s, to), s.integral(lam_s, to)
+        L, S = (curve.integral(lam_s, np.append(to, lam_t)) for curve in (l, s))
+        self.L, self.S, L, S = L[-1], S[-1], L[:-1], S[:-1]
         drift = np.exp(-S) * b(to)
         B = h * np.tensordot(PRIMITIVE, drift, 1)
         self.B = h * np.tensordot(WEIGHTS, drift, 1)
@@ -171,6 +171,8 @@ class Curve:
 
     def _from_first(self, lam):
         inside = np.clip(lam, self.lam[0], self.lam[-1])
+        if np.all(inside == lam):
+            return self.primitive(inside)
         beyond = np.reshape(lam - inside, np.shape(lam) + (1,) * (self.spline.c.ndim - 2))
         return self.primitive(inside) + beyond * self.spline(inside)
 
