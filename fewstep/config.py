@@ -82,6 +82,14 @@ class DatasetStudy(Strict):
     fit: Training = Training()
     methods: dict[str, dict[str, Any]] = {}  # parameters of a method that differ from its method.yaml
 
+    @field_validator("solvers", mode="before")
+    @classmethod
+    def _names_or_models(cls, value: Any) -> Any:
+        lists = list(value.values()) if isinstance(value, dict) else [value]
+        if not lists or any(names != "all" and not isinstance(names, list) for names in lists):
+            raise ValueError("`all`, a list of solvers, or one of these for each model and for `others`")
+        return value
+
     @field_validator("nfe", "train_seeds")
     @classmethod
     def _sorted_once(cls, values: list[int]) -> list[int]:
@@ -136,6 +144,8 @@ def make_study(content: dict[str, Any]) -> Study:
             raise UserError(f"config: datasets: {unknown('dataset', name, DATASETS)}")
         merged = _merge(file.defaults, section or {})
         # A network is replaced, not merged: the options of one kind mean nothing to another.
+        if isinstance((section or {}).get("solvers"), dict):
+            merged["solvers"] = section["solvers"]
         if _net_kind(section or {}) not in (None, _net_kind(file.defaults)):
             merged["net"] = section["net"]
         datasets[name] = parse(DatasetStudy, merged, f"config: datasets.{name} (with defaults)")

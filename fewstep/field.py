@@ -91,8 +91,10 @@ class Field:
     def times(self, n: int, schedule: schedules.Schedule = AUTO, end: str = schedules.ZERO) -> Tensor:
         """The n + 1 times of n steps (see `fewstep.schedules.times`)."""
         if self.timesteps is not None:
-            return schedules.decreasing(self.timesteps(n), "the accelerator's grid")
-        return schedules.times(self.path, n, self.schedule if schedule == AUTO else schedule, end)
+            return schedules.ended(self.path, self.timesteps(n), n, end)
+        return schedules.times(
+            self.path, n, self.schedule if isinstance(schedule, str) and schedule == AUTO else schedule, end
+        )
 
     def grid(self, n: int, schedule: schedules.Schedule = AUTO, end: str = schedules.ZERO) -> Grid:
         """`times` for a solver in lambda (see `fewstep.grid`)."""

@@ -26,13 +26,14 @@ class Grid:
         """The grid at times t [n + 1], float64.
 
         A first node without data (RF and SI at t = 1, lambda = -inf) is moved to the noise fraction u_max, and with
-        `end_finite` a last one without noise to u_min: the ends of the published grids in lambda.
+        `end_finite` a last one without noise to u_min: the ends of the published grids in lambda. Where the next
+        node lies beyond, it is moved half-way to that.
         """
         t = t.clone()
         if 1 - path.fraction(t[0]) < NO_DATA:
-            t[0] = path.time_at(torch.tensor(path.u_max, dtype=torch.float64))
+            t[0] = max(path.time_at(torch.tensor(path.u_max, dtype=torch.float64)), (t[0] + t[1]) / 2)
         if end_finite and t[-1] <= 0:
-            t[-1] = path.time_at(torch.tensor(path.u_min, dtype=torch.float64))
+            t[-1] = min(path.time_at(torch.tensor(path.u_min, dtype=torch.float64)), t[-2] / 2)
         return cls(t.tolist(), path.alpha(t).tolist(), path.sigma(t).tolist(), path.lam(t).tolist())
 
     @property

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from functools import partial
+
 from torch import Tensor
 
 from fewstep import registry
@@ -18,11 +21,16 @@ def plain_solver(id: str) -> Method:
     return method
 
 
+def plain(id: str) -> Callable[..., Tensor]:
+    """`sample(field, latents, nfe)` of the solver `id`."""
+    method = plain_solver(id)
+    return partial(method.verb("sample"), **method.params(""))
+
+
 def run(id: str, field: Field, latents: Tensor, nfe: int, timesteps) -> Tensor:
     """Samples [B, ...] of the solver `id`; `timesteps`, n -> n + 1 times, replaces every grid meanwhile."""
-    method = plain_solver(id)
     kept, field.timesteps = field.timesteps, timesteps
     try:
-        return method.verb("sample")(field, latents, nfe, **method.params(""))
+        return plain(id)(field, latents, nfe)
     finally:
         field.timesteps = kept

@@ -7,8 +7,9 @@ from pathlib import Path
 
 CONTROL = "control"
 
-# In a job's state folder: what it is at now, a sign that the folder outlives a failure, the sign of waiting for a GPU.
-BEAT, KEEP, WAITING = "current.json", "keep", "waiting"
+# In a job's state folder: what it is at now, a sign that the folder outlives a failure, the sign of waiting for a GPU,
+# and what a solver learnt from the field.
+BEAT, KEEP, WAITING, LEARNT = "current.json", "keep", "waiting", "learnt.safetensors"
 
 
 def point_file(state: Path, nfe: int) -> Path:

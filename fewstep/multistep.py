@@ -20,7 +20,7 @@ def order_of_step(i: int, n: int, order: int, lower_order_final: bool = False) -
 
 def check_order(method: str, order: int, offered: Sequence[int]) -> None:
     """UserError unless `order` is offered."""
-    if order not in offered:
+    if not isinstance(order, int) or order not in offered:
         raise UserError(f"{method} has order {', '.join(map(str, offered))}; got {order!r}")
 
 
@@ -44,4 +44,4 @@ def lagrange_integrals(nodes: Sequence[float], a: float, b: float, at: Map | Non
 
 def combine(weights: Sequence[float], values: Sequence):
     """sum_j weights[j] values[j]."""
-    return sum(w * v for w, v in zip(weights, values, strict=True))
+    return sum(w * v for w, v in zip(weights, values, strict=True) if w)

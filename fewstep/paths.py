@@ -203,6 +203,8 @@ class VP(Path):
         """The VP path with sigma / alpha = `first` at t = 1 and `last` at t_min (diff-sampler's fit)."""
         growth, left = math.log1p(first**2), math.log1p(last**2)
         beta_d = 2 * (left / t_min - growth) / (t_min - 1)
+        if beta_d <= 0:
+            raise UserError(f"sigma / alpha from {first:g} to {last:g} is too narrow for a schedule in VP time")
         return cls(t_min=t_min, beta_d=beta_d, beta_min=growth - beta_d / 2)
 
     def _beta(self, t):

@@ -122,8 +122,8 @@ class Plan:
     @staticmethod
     def _suits(method: Method, dataset: str) -> bool:
         facts = DATASETS[dataset]
-        if method.kind == "control":
-            return facts.primary != "ode_rmse"  # a control has no ODE to be near
+        if method.kind == "control" or method.stochastic:
+            return facts.primary != "ode_rmse"  # a control, or what adds noise, has no ODE to be near
         if facts.exact and method.kind in ("baseline", "accelerator"):
             return method.kind == "baseline" and method.exact  # an exact field needs no training and no fit
         return method.card.supports.data in ("any", facts.family)
@@ -166,6 +166,8 @@ class Plan:
         """A mistyped model among the keys of `solvers` is found."""
         wanted = self.section(dataset).solvers
         models = [fitted.model for fitted in self.fitted if fitted.dataset == dataset]
+        for names in wanted.values() if isinstance(wanted, dict) else ():
+            self._chosen(dataset, "solver", names)
         for model in wanted if isinstance(wanted, dict) else ():
             if model not in (*models, OTHERS):
                 raise UserError(f"config: datasets.{dataset}.solvers: {unknown('model', model, [*models, OTHERS])}")
@@ -230,14 +232,29 @@ class Plan:
         """The entrants that sample a model; UserError when there is none."""
         found = [e for e in self.entrants if (e.fitted.dataset, e.fitted.seed, e.model) == (dataset, seed, model)]
         if not found:
+            self.section(dataset)
+            seeds = sorted({e.fitted.seed for e in self.entrants if (e.fitted.dataset, e.model) == (dataset, model)})
+            if seeds:
+                raise UserError(f"study {self.study.study}: {dataset}: no seed {seed}; there are {seeds}")
             known = sorted({entrant.model for entrant in self.entrants if entrant.fitted.dataset == dataset})
             raise UserError(f"study {self.study.study}: {dataset}, seed {seed}: {unknown('model', model, known)}")
         return found
 
     def params(self, dataset: str, method: Method) -> dict[str, Any]:
-        """A method's parameters on a dataset, with the study's overrides (by id, else by name)."""
-        methods = self.section(dataset).methods
-        return method.params(dataset, methods.get(method.id, methods.get(method.card.name)))
+        """A method's parameters on a dataset, with the study's overrides: by id, else by name where the preset is silent.
+
+        Raises UserError for a parameter that decides which NFE can be made: there are presets for that.
+        """
+        methods, preset = self.section(dataset).methods, method.form.params if method.form else {}
+        overrides = methods.get(method.id)
+        if overrides is None:
+            overrides = {k: v for k, v in methods.get(method.card.name, {}).items() if k not in preset}
+        for name, form in method.card.presets.items():
+            for key in set(form.params) & set(overrides) if form.nfe else ():
+                if overrides[key] != method.params(dataset)[key]:
+                    form_id = f"{method.card.name}-{name}"
+                    raise UserError(f"{method.id}: {key} decides its NFE; choose a preset instead, e.g. {form_id}")
+        return method.params(dataset, overrides)
 
     # What each job depends on besides its input files; a changed value reruns exactly the jobs that read it.
 
@@ -277,8 +294,8 @@ class Plan:
         params = self.params(fitted.dataset, solver)
         used = self._solvers_named(params)
         values = [entrant.nfes, section.blocks, section.block_size, section.batch, section.probes]
-        values += [self.params(fitted.dataset, method) for method in (solver, *used)]
-        return digest([code_hash("fewstep.stages.sample", solver, accelerator, *used), *values])
+        # A solver inside another runs with its own method.yaml's parameters, so its code alone counts.
+        return digest([code_hash("fewstep.stages.sample", solver, accelerator, *used), *values, params])
 
     def score_key(self, dataset: str, seed: int, model: str) -> str:
         """Code and settings behind a model's scores."""

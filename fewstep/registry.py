@@ -68,10 +68,11 @@ class Method:
 
     def params(self, dataset: str, overrides: dict[str, Any] | None = None) -> dict[str, Any]:
         """Defaults, then the paper's values for the dataset, then the preset, then the study's overrides."""
-        overrides = overrides or {}
-        for key in overrides:
+        overrides = dict(overrides or {})
+        for key, value in overrides.items():
             if key not in self.card.params:
                 raise UserError(f"{self.id}: {unknown('parameter', key, self.card.params)}")
+            overrides[key] = _typed(f"{self.id}: {key}", value, self.card.params[key])
         preset = self.form.params if self.form else {}
         return {**self.card.params, **self.card.datasets.get(dataset, {}), **preset, **overrides}
 
@@ -82,6 +83,26 @@ class Method:
     def verb(self, name: str) -> Callable | None:
         """The function `name` of method.py, or None."""
         return getattr(self.load(), name, None)
+
+
+def _typed(what: str, value: Any, default: Any) -> Any:
+    """`value` as what its default is; YAML reads 1e-5 as text. Raises UserError for another kind."""
+    if isinstance(value, str) and not isinstance(default, str | bool):
+        try:
+            value = float(value)
+        except ValueError:
+            raise UserError(f"{what} is a number{' or null' if default is None else ''}; got {value!r}") from None
+    kinds = {bool: "true or false", int: "a whole number", float: "a number", str: "text"}
+    kind = next((kind for kind in kinds if isinstance(default, kind)), None)
+    fits = {
+        bool: isinstance(value, bool),
+        int: isinstance(value, int | float) and not isinstance(value, bool) and value == int(value or 0),
+        float: isinstance(value, int | float) and not isinstance(value, bool),
+        str: isinstance(value, str) or (isinstance(value, dict | list) and what.endswith(": schedule")),
+    }
+    if kind is not None and value is not None and not fits[kind]:
+        raise UserError(f"{what} is {kinds[kind]}; got {value!r}")
+    return int(value) if kind is int and value is not None else value
 
 
 @cache

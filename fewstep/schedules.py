@@ -13,6 +13,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Sequence
+from numbers import Real
 from typing import Any
 
 import torch
@@ -35,7 +36,7 @@ class Spec(Strict):
     """A schedule with its options; the range is in sigma / alpha and defaults to the path's own."""
 
     name: str
-    rho: float = Field(RHO, gt=0)
+    rho: float = Field(RHO, ge=0.1)
     sigma_min: float | None = Field(None, gt=0)
     sigma_max: float | None = Field(None, gt=0)
 
@@ -110,8 +111,8 @@ def times(path: Path, n: int, schedule: Schedule, end: str = ZERO) -> Tensor:
     if n < 1:
         raise UserError(f"a schedule needs at least one step, got {n}")
     if not isinstance(schedule, str | dict):
-        return _listed(path, n, list(schedule), end)
-    spec = Spec(name=schedule) if isinstance(schedule, str) else parse(Spec, schedule, "schedule")
+        return _listed(path, n, schedule, end)
+    spec = spec_of(schedule)
     if spec.name not in SCHEDULES:
         raise UserError(unknown("schedule", spec.name, SCHEDULES))
     nodes = SCHEDULES[spec.name](path, n, spec)
@@ -127,17 +128,36 @@ def check_end(end: str) -> None:
         raise UserError(f"unknown end {end!r} of a schedule; there are {', '.join(ENDS)}")
 
 
-def _listed(path: Path, n: int, levels: list[float], end: str) -> Tensor:
-    """Levels sigma / alpha as times; 0 is appended where the grid shall end there."""
-    if not levels or any(not isinstance(level, int | float) or not 0 <= level < math.inf for level in levels):
-        raise UserError(f"a schedule lists its levels sigma / alpha as numbers, 0 or more; got {levels}")
+def spec_of(schedule: Schedule) -> Spec:
+    """A schedule's options; those of a list are the defaults."""
+    return parse(Spec, schedule, "schedule") if isinstance(schedule, dict) else Spec(name=str(schedule))
+
+
+def _listed(path: Path, n: int, levels: Any, end: str) -> Tensor:
+    """Levels sigma / alpha as times; 0 is appended where the grid shall end there, and becomes t_min where it can't."""
+    levels = list(levels) if isinstance(levels, Sequence) else []
+    if not levels or any(not isinstance(level, Real) or not 0 <= level < math.inf for level in levels):
+        raise UserError(
+            "a schedule is a name, a mapping with `name`, or a list of levels sigma / alpha, each 0 or more"
+        )
     if end == ZERO and levels[-1] > 0:
         levels = [*levels, 0.0]
+    if end == T_MIN and levels[-1] == 0:
+        levels = [*levels[:-1], ratios(path)[1] if path.t_min > 0 else 0.0]
     ratio = torch.tensor(levels, dtype=torch.float64)
     nodes = decreasing(_at_ratio(path, ratio), "the list of levels")
     if len(levels) != n + 1:
         raise UserError(f"the schedule lists {len(levels)} levels, {len(levels) - 1} steps; this NFE takes {n}")
     return nodes
+
+
+def ended(path: Path, nodes: Tensor, n: int, end: str) -> Tensor:
+    """An accelerator's n + 1 nodes with the end that a solver asks for: t = 0, or the last time that has a call."""
+    check_end(end)
+    if len(nodes) != n + 1:
+        raise UserError(f"the accelerator's grid has {len(nodes)} nodes; {n} steps need {n + 1}")
+    last = 0.0 if end == ZERO else max(float(nodes[-1]), path.t_min)
+    return decreasing(torch.cat([nodes[:-1], nodes.new_tensor([last])]), "the accelerator's grid")
 
 
 def decreasing(nodes: Tensor, what: str) -> Tensor:

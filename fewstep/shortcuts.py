@@ -18,7 +18,7 @@ Model = Callable[[Tensor, float | Tensor], Prediction]
 
 
 def analytical_first_step(path: Path, x: Tensor, t: float | Tensor) -> Prediction:
-    """What the network would say about pure noise: eps = x / sqrt(alpha^2 + sigma^2), data of unit variance.
+    """eps = x / sqrt(alpha^2 + sigma^2): what the field says about pure noise, but for a factor near 1.
 
     The analytical first step (AFS) of GENIE (arXiv 2210.05475) and diff-sampler; it saves one call.
     """

@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 import math
+import traceback
 from collections.abc import Callable, Iterator
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 
 from evaluation.metrics.frechet import Moments, frechet_distance
-from fewstep.errors import DIVERGED, OK
+from fewstep.config import DatasetStudy
+from fewstep.errors import DIVERGED, OK, one_line, status_of
 from fewstep.facts import DATASETS
 from fewstep.files import write_json
 from fewstep.headers import load_arrays
@@ -29,13 +32,20 @@ def run(plan: Plan, layout: Layout, dataset: str, seed: int, model: str) -> None
         solution = load_arrays(layout.reference(dataset, seed, model, ".safetensors"))[0].get("solution")
     metrics = _distribution_metrics(dataset, reference, plan.section(dataset).block_size)
     for entrant in track(entrants, "score", len(entrants), unit="entrant"):
-        _score(plan, layout, entrant, metrics, solution)
+        file = layout.samples(dataset, seed, model, entrant.solver)
+        try:
+            points, origin = _points(plan.section(dataset), file, metrics, solution)
+        except Exception as error:  # one entrant's samples cost no other its scores
+            traceback.print_exc()
+            failure = {"status": status_of(error), "reason": one_line(error), "metrics": []}
+            points, origin = [{"nfe": nfe, **failure} for nfe in entrant.nfes], {}
+        record = _describe(entrant) | {"provenance": origin, "points": points}
+        write_json(layout.scores(dataset, seed, model) / f"{entrant.solver}.json", record)
 
 
-def _score(plan: Plan, layout: Layout, entrant: Entrant, metrics: Metrics, solution: np.ndarray | None) -> None:
-    fitted, section = entrant.fitted, plan.section(entrant.fitted.dataset)
-    facts = DATASETS[fitted.dataset]
-    samples, header = load_arrays(layout.samples(fitted.dataset, fitted.seed, entrant.model, entrant.solver))
+def _points(section: DatasetStudy, file: Path, metrics: Metrics, solution: np.ndarray | None):
+    """A row a point, and where the samples come from."""
+    samples, header = load_arrays(file)
     points = []
     for row in header["points"]:
         point = {**row, "metrics": []}
@@ -49,7 +59,12 @@ def _score(plan: Plan, layout: Layout, entrant: Entrant, metrics: Metrics, solut
             else:
                 point |= {"status": DIVERGED, "reason": "a metric of the samples is not finite"}
         points.append(point)
-    record = {
+    return points, header["provenance"]
+
+
+def _describe(entrant: Entrant) -> dict[str, Any]:
+    fitted, facts = entrant.fitted, DATASETS[entrant.fitted.dataset]
+    return {
         "dataset": fitted.dataset,
         "family": facts.family,
         "shape": list(facts.shape),
@@ -61,10 +76,7 @@ def _score(plan: Plan, layout: Layout, entrant: Entrant, metrics: Metrics, solut
         "label": entrant.label,
         "train_seed": fitted.seed,
         "primary": facts.primary,
-        "provenance": header["provenance"],
-        "points": points,
     }
-    write_json(layout.scores(fitted.dataset, fitted.seed, entrant.model) / f"{entrant.solver}.json", record)
 
 
 def _distribution_metrics(dataset: str, reference: np.ndarray, size: int) -> Metrics:

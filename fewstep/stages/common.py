@@ -17,6 +17,7 @@ from fewstep.errors import OK, Upstream
 from fewstep.facts import DATASETS
 from fewstep.field import Field
 from fewstep.files import read_json
+from fewstep.inner import plain_solver
 from fewstep.layout import Layout
 from fewstep.paths import make_path
 from fewstep.plan import Fitted, Plan
@@ -98,7 +99,7 @@ def load_fitted(layout: Layout, fitted: Fitted, device: torch.device) -> Loaded:
 
 def solver_call(plan: Plan, dataset: str, id: str) -> Callable[..., Tensor]:
     """`solver(field, latents, nfe)` with the study's parameters filled in."""
-    method = registry.get(id, "solver")
+    method = plain_solver(id)
     return partial(method.verb("sample"), **plan.params(dataset, method))
 
 

@@ -24,13 +24,15 @@ from fewstep.device import lease
 from fewstep.errors import OK, Diverged, FewstepError, Upstream, WriteError, one_line, status_of
 from fewstep.facts import DATASETS
 from fewstep.files import write_json
+from fewstep.headers import read_header
 from fewstep.images import to_uint8
-from fewstep.layout import BEAT, point_file
+from fewstep.inner import plain
+from fewstep.layout import BEAT, LEARNT, Layout, point_file
 from fewstep.plan import OWN, Entrant, Plan
 from fewstep.provenance import provenance
 from fewstep.registry import Method
 from fewstep.seeds import SampleRng, latents
-from fewstep.stages.common import Loaded, layout_of, load_fitted, load_plan, set_threads, solver_call
+from fewstep.stages.common import Loaded, layout_of, load_fitted, load_plan, set_threads
 
 
 def run(
@@ -50,20 +52,29 @@ def run(
     entrant = plan.entrant(dataset, seed, model, solver)
     state = Path(state_dir)
     with lease(state) as device:
-        draw = _sampler(plan, entrant, layout_of(results), device, state)
-        for nfe in entrant.nfes:
-            if point_file(state, nfe).exists():
-                continue
+        missing = [nfe for nfe in entrant.nfes if not point_file(state, nfe).exists()]
+        # Where all points are there, nothing of the method runs again: it may be what failed.
+        draw = _sampler(plan, entrant, layout_of(results), device, state) if missing else None
+        for nfe in missing:
             write_json(state / BEAT, {"nfe": nfe})
             tensors, row = _point(draw, nfe)
             save_tensors(point_file(state, nfe), tensors, row)
         header = {"entrant": entrant.name, "label": entrant.label, "key": plan.sample_key(entrant)}
-        header["provenance"] = provenance(plan.study, device) | draw.provenance
-    _gather(state, entrant, Path(output), header, draw.fitted)
+        header["provenance"] = provenance(plan.study, device) | _weights(layout_of(results), entrant)
+    _gather(state, entrant, Path(output), header)
 
 
-def _gather(state: Path, entrant: Entrant, output: Path, header: dict[str, Any], fitted: dict[str, Tensor]) -> None:
-    tensors, rows = {f"fitted.{name}": tensor for name, tensor in fitted.items()}, []
+def _weights(layout: Layout, entrant: Entrant) -> dict[str, Any]:
+    """Which weights the samples come from; nothing for a control."""
+    if entrant.control:
+        return {}
+    header = read_header(layout.model(entrant.fitted.dataset, entrant.fitted.seed, entrant.fitted.model))
+    return {"weights_sha256": header.get("info", {}).get("weights_sha256", "")}
+
+
+def _gather(state: Path, entrant: Entrant, output: Path, header: dict[str, Any]) -> None:
+    learnt = load_tensors(state / LEARNT)[0] if (state / LEARNT).exists() else {}
+    tensors, rows = {f"fitted.{name}": tensor for name, tensor in learnt.items()}, []
     for nfe in entrant.nfes:
         point, row = load_tensors(point_file(state, nfe))
         rows.append({"nfe": nfe, **row})
@@ -84,9 +95,7 @@ class _Draw:
     ):
         self.section, self.shape, self.start, self.batch, self.adaptive = section, shape, start, batch, adaptive
         self.flops_per_call: float = 0.0
-        self.provenance: dict[str, Any] = {}
-        self.fitted: dict[str, Tensor] = {}  # what the solver learnt
-        self.fit_cost: dict[str, float] = {}
+        self.fit_cost: dict[str, float] = {}  # of a solver that learns from the field
 
     def __call__(self, nfe: int) -> tuple[Tensor, dict[str, Any]]:
         n = self.section.n_samples
@@ -147,9 +156,7 @@ def _sampler(plan: Plan, entrant: Entrant, layout, device: torch.device, state_d
         field(field.start(z, field.path.t_max), field.path.t_max)
     draw = _Draw(section, shape, start, solve, method.nfe.adaptive)
     draw.flops_per_call = loaded.state.info["flops_per_call"]
-    draw.provenance = {"weights_sha256": loaded.state.info.get("weights_sha256", "")}
     if learnt:
-        draw.fitted = learnt.tensors
         draw.fit_cost = {"fit_seconds": learnt.info["seconds"], "fit_teacher_calls": learnt.info["calls"]}
     return draw
 
@@ -158,21 +165,25 @@ def _learnt(plan: Plan, entrant: Entrant, loaded: Loaded, method: Method, state_
     """What a solver with a `fit` learns from the model, for all its NFE. Raises Upstream when the fit fails."""
     if method.kind != "solver" or method.verb("fit") is None:
         return None
-    fitted = entrant.fitted
-    beat = state_dir / BEAT
+    fitted, file, beat = entrant.fitted, state_dir / LEARNT, state_dir / BEAT
+    if file.exists():
+        tensors, info = load_tensors(file)
+        return State(None, {}, tensors, info)
     task = Calibration(
         dataset=data.load(fitted.dataset),
         params=plan.params(fitted.dataset, method),
         nfes=entrant.nfes,
         axes=("calibration", fitted.dataset, fitted.model, method.id, fitted.seed),
         make_field=partial(loaded.field, purpose="calibration"),
-        solver_of=lambda id: solver_call(plan, fitted.dataset, id),
+        solver_of=plain,
         state_dir=state_dir,
         device=loaded.device,
         on_progress=lambda: write_json(beat, {"nfe": None}),
     )
     try:
-        return calibrate(method, task)
+        learnt = calibrate(method, task)
+        save_tensors(file, learnt.tensors, learnt.info)
+        return learnt
     except WriteError:
         raise
     except Exception as error:
@@ -182,9 +193,6 @@ def _learnt(plan: Plan, entrant: Entrant, loaded: Loaded, method: Method, state_
 
 class _Refused:
     """Stands in for a sampler whose model or solver was never fitted: every point gets that reason."""
-
-    provenance: dict[str, Any] = {}
-    fitted: dict[str, Tensor] = {}
 
     def __init__(self, error: Upstream):
         self.error = error

@@ -17,12 +17,16 @@ from fewstep.paths import RF
 STUDY = {
     "study": "calibration",
     "defaults": {"blocks": 1, "block_size": 16, "accelerators": [], "controls": [], "probes": 8},
-    "datasets": {"mixture": {"baselines": ["rf"], "solvers": ["rk45", "fails"], "nfe": [1, 6, 13]}},
+    "datasets": {"mixture": {"baselines": ["rf"], "solvers": ["rk45", "fails", "dies"], "nfe": [1, 12, 13]}},
 }
 CARD = {"name": "fails", "label": "fails", "kind": "solver", "order": 1, "summary": "fails", "paper": {"title": "none"}}
 METHOD = """
+import os
+
 def fit(task):
     task.once("first", lambda: {})
+    if __name__.endswith("dies"):
+        os._exit(3)
     raise MemoryError("too little")
 
 def sample(field, latents, nfe, fitted):
@@ -67,10 +71,11 @@ def test_latents_of_a_fit_are_not_the_judged_ones(tmp_path):
 @pytest.fixture(scope="module")
 def sampled(tmp_path_factory):
     root = tmp_path_factory.mktemp("calibration")
-    folder = root / "methods" / "solvers" / "fails"
-    folder.mkdir(parents=True)
-    (folder / "method.yaml").write_text(yaml.safe_dump(CARD | {"nfe": {"first": 1, "step": 1}}))
-    (folder / "method.py").write_text(METHOD)
+    for name in ("fails", "dies"):
+        folder = root / "methods" / "solvers" / name
+        folder.mkdir(parents=True)
+        (folder / "method.yaml").write_text(yaml.safe_dump(CARD | {"name": name, "nfe": {"first": 1, "step": 1}}))
+        (folder / "method.py").write_text(METHOD)
     (root / "study.yaml").write_text(yaml.safe_dump(STUDY))
     return root
 
@@ -92,15 +97,23 @@ def test_cost_and_what_was_learnt_are_recorded(sampled, monkeypatch):
     fewstep(sampled, monkeypatch, "train", "--dataset", "mixture", "--baseline", "rf")
     fewstep(sampled, monkeypatch, "sample", "--dataset", "mixture", "--model", "rf", "--solver", "rk45")
     tensors, header = load_tensors(sampled / "results/samples/mixture/seed0/rf/rk45.safetensors")
-    assert {"fitted.nfe6", "fitted.nfe13"} <= set(tensors)
+    assert {"fitted.nfe12", "fitted.nfe13"} <= set(tensors)
     for point in header["points"]:
         assert point["status"] == "ok" and point["fit_teacher_calls"] > 0 and point["fit_seconds"] > 0
-        assert 6 <= point["nfe_measured"] <= point["nfe"]
+        assert 7 <= point["nfe_measured"] <= point["nfe"]
 
 
 def test_a_fit_that_fails_is_the_reason_of_every_point(sampled, monkeypatch):
     fewstep(sampled, monkeypatch, "train", "--dataset", "mixture", "--baseline", "rf")
     fewstep(sampled, monkeypatch, "sample", "--dataset", "mixture", "--model", "rf", "--solver", "fails")
     header = load_tensors(sampled / "results/samples/mixture/seed0/rf/fails.safetensors")[1]
-    assert [(p["nfe"], p["status"]) for p in header["points"]] == [(n, "out_of_memory") for n in (1, 6, 13)]
+    assert [(p["nfe"], p["status"]) for p in header["points"]] == [(n, "out_of_memory") for n in (1, 12, 13)]
     assert all("fails could not be fitted: MemoryError: too little" in p["reason"] for p in header["points"])
+
+
+def test_a_fit_that_ends_its_process_is_the_reason_of_every_point(sampled, monkeypatch):
+    fewstep(sampled, monkeypatch, "train", "--dataset", "mixture", "--baseline", "rf")
+    fewstep(sampled, monkeypatch, "sample", "--dataset", "mixture", "--model", "rf", "--solver", "dies")
+    header = load_tensors(sampled / "results/samples/mixture/seed0/rf/dies.safetensors")[1]
+    assert [(p["nfe"], p["status"]) for p in header["points"]] == [(n, "failed") for n in (1, 12, 13)]
+    assert all("exit code 3" in p["reason"] for p in header["points"])

@@ -83,11 +83,13 @@ def test_steps_that_cannot_be_made(nfe, options, allowed):
 @pytest.mark.parametrize("end", ["zero", "t_min"])
 def test_grids_for_lambda_are_finite(path, end):
     """Even uniform in time, where RF and SI start without data: only a last node at sigma = 0 has no lambda."""
-    grid = Field(echo, path, "uniform").grid(6, "uniform", end)
-    lam = torch.tensor(grid.lam)
-    assert lam[:-1].isfinite().all() and (lam.diff() > 0).all()
-    assert lam[-1].isfinite() == (end == "t_min") and grid.n == 6
-    torch.testing.assert_close(lam[:-1], (torch.tensor(grid.alpha).log() - torch.tensor(grid.sigma).log())[:-1])
+    for n, schedule in ((1, "uniform"), (6, "uniform"), (240, "quadratic"), (1500, "uniform")):
+        grid = Field(echo, path, "uniform").grid(n, schedule, end)
+        lam = torch.tensor(grid.lam, dtype=torch.float64)
+        assert lam[:-1].isfinite().all() and (lam.diff() > 0).all()
+        assert lam[-1].isfinite() == (end == "t_min") and grid.n == n
+    alpha, sigma = (torch.tensor(values, dtype=torch.float64) for values in (grid.alpha, grid.sigma))
+    torch.testing.assert_close(lam[:-1], (alpha.log() - sigma.log())[:-1])
 
 
 def test_where_the_first_node_of_a_grid_moves():
@@ -97,3 +99,27 @@ def test_where_the_first_node_of_a_grid_moves():
         assert t[0] == path.t_max, "the caller's times were changed"
     t = torch.tensor([90.0, 1.0, 0.0], dtype=torch.float64)
     assert Grid.of(EDM(), t, end_finite=False).t == [90, 1, 0]
+
+
+@pytest.mark.parametrize(
+    "solver", ["heun", "rk4", "midpoint-zero", "rk4-zero", "heun-full", "dpm_solver_pp-2s", "unipc"]
+)
+def test_an_accelerators_grid_ends_where_the_solver_does(solver):
+    """An EDM network has no value at sigma = 0, and a last step to 0 takes one call, whatever the grid ends at."""
+    from fewstep import registry
+    from fewstep.data.mixture import Mixture
+
+    method, exact = registry.get(solver, "solver"), Mixture.of([1.0], [[0.3]], 0.1).exact(EDM())
+
+    def predict(x, t):
+        assert torch.as_tensor(t).min() > 0, "called at sigma = 0"
+        return exact(x, t)
+
+    nfe = method.nfe.first + 2 * method.nfe.step
+    for last in (0.0, 0.002):
+        grid = lambda n, last=last: torch.cat([torch.linspace(80, 1, n).double(), torch.tensor([last]).double()])  # noqa: E731
+        field = Field(predict, EDM(), "karras", timesteps=grid, budget=nfe)
+        x = method.verb("sample")(field, torch.ones(2, 1, dtype=torch.float64), nfe, **method.params("mixture"))
+        assert x.isfinite().all() and field.calls == nfe
+    with pytest.raises(UserError, match="3 nodes"):
+        Field(predict, EDM(), "karras", timesteps=lambda n: torch.tensor([3.0, 2.0, 1.0])).times(5)

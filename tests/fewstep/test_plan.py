@@ -208,3 +208,46 @@ def test_solvers_by_model():
     assert {e.name for e in alone.entrants if e.fitted.dataset == "moons" and not e.control} == {"edm/euler"}
     with pytest.raises(UserError, match="did you mean 'rf\\+reflow'"):
         plan(moons={"solvers": {"rf+relow": ["euler"]}})
+
+
+@pytest.mark.parametrize(
+    "changes, says",
+    [
+        ({"solvers": "euler"}, "a list of solvers"),
+        ({"solvers": {}}, "a list of solvers"),
+        ({"solvers": {"rf": ["euler"], "others": ["heum"]}}, "did you mean 'heun'"),
+        ({"methods": {"heun": {"end": "t_min"}}}, "choose a preset instead, e.g. heun-"),
+        ({"methods": {"ipndm": {"order": 2.5}}}, "a whole number"),
+        ({"methods": {"euler": {"afs": "yes"}}}, "true or false"),
+        ({"methods": {"rk45": {"tolerance": "small"}}}, "a number or null"),
+        ({"methods": {"ipndm": {"schedule": 7}}}, "text"),
+    ],
+)
+def test_what_a_study_may_not_say_of_solvers(changes, says):
+    section = {"solvers": ["euler", "heun", "ipndm"]} | changes
+    with pytest.raises(UserError, match=says) as error:
+        keys(plan(moons=section))
+    assert "\n" not in str(error.value)
+
+
+def test_a_folders_override_leaves_what_a_preset_sets():
+    study = plan(moons={"solvers": ["ipndm-2", "ipndm"], "methods": {"ipndm": {"order": 3, "schedule": "karras"}}})
+    found = {id: study.params("moons", registry.get(id, "solver")) for id in ("ipndm", "ipndm-2")}
+    assert (found["ipndm"]["order"], found["ipndm-2"]["order"]) == (3, 2)
+    assert found["ipndm-2"]["schedule"] == "karras"
+
+
+def test_a_solver_inside_another_counts_by_its_code(monkeypatch):
+    """gits runs ipndm with ipndm's own parameters: an edit of ipndm matters to it, what a study tells ipndm doesn't."""
+    from fewstep import codehash
+
+    def key(**methods):
+        study = plan(moons={"solvers": ["gits"], "methods": methods})
+        return study.sample_key(study.entrant("moons", 0, "rf", "gits"))
+
+    before = key()
+    assert key(ipndm={"schedule": "uniform"}) == before
+    assert key(gits={"inner": "ddim"}) != before
+    real, folder = codehash.method_hash, registry.get("ipndm", "solver").folder
+    monkeypatch.setattr(codehash, "method_hash", lambda path: "edited" if path == folder else real(path))
+    assert key() != before

@@ -11,7 +11,7 @@ from fewstep.errors import UserError
 from fewstep.field import steps_for
 from fewstep.multistep import check_order, combine, lagrange_integrals
 from fewstep.paths import VP
-from fewstep.schedules import ratios
+from fewstep.schedules import ratios, spec_of
 from fewstep.shortcuts import model_of
 
 BASES = ("t", "rho")
@@ -23,7 +23,7 @@ def sample(field, latents, nfe, order=3, basis="t", schedule="vp_quadratic", end
         raise UserError(f"deis has the bases {', '.join(BASES)}; got {basis!r}")
     model = model_of(field, afs)
     grid = field.grid(steps_for(nfe, 1, end, afs), schedule, end)
-    vp, rho = VP.through(*ratios(field.path)), grid.ratio
+    vp, rho = VP.through(*ratios(field.path, spec_of(schedule))), grid.ratio
     at = {"t": lambda rho: vp_time(vp, rho), "rho": lambda rho: rho}[basis]
     y = field.start(latents, grid.t[0]) / grid.alpha[0]
     eps, nodes = [], []

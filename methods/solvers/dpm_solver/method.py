@@ -13,6 +13,7 @@ import torch
 from fewstep.errors import UserError
 from fewstep.field import steps_for
 from fewstep.multistep import check_order
+from fewstep.schedules import spec_of
 from fewstep.shortcuts import model_of
 
 
@@ -21,10 +22,10 @@ def sample(field, latents, nfe, order=2, fast=False, schedule="lambda", end="t_m
     model = model_of(field, afs)
     last = [1] * (end == "zero")
     if fast:
-        orders = fast_orders(nfe + afs - len(last), order) + last
+        orders = fast_orders(nfe + afs - len(last), order, nfe) + last
     else:
         orders = [order] * (steps_for(nfe, order, end, afs) - len(last)) + last
-    lams = nodes(field, orders, schedule, end, as_grid=fast and schedule != "lambda")
+    lams = nodes(field, orders, schedule, end, as_grid=fast and spec_of(schedule).name != "lambda")
     at = table(field.path, lams)
     x = field.start(latents, at[lams[0][0]][0])
     for lam in lams:
@@ -32,11 +33,11 @@ def sample(field, latents, nfe, order=2, fast=False, schedule="lambda", end="t_m
     return x
 
 
-def fast_orders(nfe, order):
+def fast_orders(calls, order, nfe):
     """Orders of the steps of DPM-Solver-fast: as many of the highest as fit, lower ones at the end."""
-    if nfe < 1:
-        raise UserError("dpm_solver with `fast` needs one call more: 1, 2, 3, … before AFS and the step to zero")
-    full, rest = divmod(nfe, order)
+    if calls < 1:
+        raise UserError(f"NFE {nfe} is too few for DPM-Solver-fast, which takes {1 - calls + nfe} calls or more")
+    full, rest = divmod(calls, order)
     if order == 3 and rest == 0:
         return [3] * (full - 1) + [2, 1]
     return [order] * full + [rest] * (rest > 0)
