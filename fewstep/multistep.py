@@ -44,4 +44,4 @@ def lagrange_integrals(nodes: Sequence[float], a: float, b: float, at: Map | Non
 
 def combine(weights: Sequence[float], values: Sequence):
     """sum_j weights[j] values[j]."""
-    return sum(w * v for w, v in zip(weights, values, strict=True) if w)
+    return sum(w * v for w, v in zip(weights, values, strict=True))

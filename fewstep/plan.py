@@ -241,7 +241,7 @@ class Plan:
         return found
 
     def params(self, dataset: str, method: Method) -> dict[str, Any]:
-        """A method's parameters on a dataset, with the study's overrides: by id, else by name where the preset is silent.
+        """A method's parameters on a dataset: overrides by id, or by name, which leave what a preset sets.
 
         Raises UserError for a parameter that decides which NFE can be made: there are presets for that.
         """

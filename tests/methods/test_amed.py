@@ -63,7 +63,7 @@ def test_untrained_plugin_is_ipndm_with_geometric_midpoints(name):
         sigma = torch.tensor(field_of(path).grid(nfe // 2, SCHEDULE, "t_min").ratio, dtype=torch.float64)
         inserted = torch.cat([torch.stack([sigma[:-1], (sigma[:-1] * sigma[1:]).sqrt()], 1).flatten(), sigma[-1:]])
         field = field_of(path, timesteps=lambda n, sigma=inserted: path.time_at(sigma / (1 + sigma)))
-        wanted = bind(plain, plain.params("mixture"), None)(field, z, nfe)
+        wanted = bind(plain, plain.params("mixture") | {"end": "t_min"}, None)(field, z, nfe)
         found = run(field_of(path), z, nfe, untrained(nfe), "amed-plugin")
         assert (found - wanted).abs().max() <= 1e-10 * wanted.abs().max()
 
