@@ -41,7 +41,7 @@ def publish(study: str, results: Path, target: Path | None = None) -> Path:
     write_text(
         draft / "README.md",
         f"# {study}\n\nMade by commit `{commits[0]}` on {devices}, {table['provenance_started'].min()[:10]}:\n\n"
-        f"    snakemake --cores all --configfile studies/{study}.yaml\n\n"
+        f"    snakemake --cores all{'' if study == 'default' else f' --configfile studies/{study}.yaml'}\n\n"
         "`leaderboard.csv` follows from `records.parquet` (a test holds this); `leaderboard.md` is the short form.\n",
     )
     shutil.rmtree(target, ignore_errors=True)
