@@ -68,7 +68,7 @@ class Size:
             return nets.build(spec, SHAPE).eval().requires_grad_(False)
 
 
-SIZES = {"1m": Size(32, 64, 1.05, 4), "50m": Size(224, 4, 1.02, 2)}
+SIZES = {"1m": Size(32, 128, 1.05, 4), "50m": Size(224, 4, 1.02, 2)}
 
 
 def peer_of(method: Method, params: dict) -> tuple[str, str, dict, dict] | None:
@@ -235,7 +235,7 @@ def chosen(names: str) -> list[Method]:
 @click.option("--solvers", default="all", show_default=True, help="Solvers or presets, separated by commas.")
 @click.option("--repeats", type=click.IntRange(1), help="Turns of each solver [default: 4 at 1m, 2 at 50m].")
 @click.option("--threads", default=1, show_default=True, help="Threads of PyTorch.")
-@click.option("--batch", type=click.IntRange(1), help="Samples a call [default: 64 at 1m, 4 at 50m].")
+@click.option("--batch", type=click.IntRange(1), help="Samples a call [default: 128 at 1m, 4 at 50m].")
 @click.option("--path", type=click.Choice(list(PARAMETRISATION)), help="Path of all [default: diffusers', else edm].")
 @click.option("--out", type=click.Path(dir_okay=False, path_type=Path), help="Also write the table as CSV.")
 def main(
