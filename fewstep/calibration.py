@@ -104,8 +104,4 @@ def calibrate(method: Method, task: Calibration) -> State:
 def bind(method: Method, params: dict[str, Any], state: State | None) -> Callable[..., Tensor]:
     """`sample(field, latents, nfe)` of a solver, its parameters and what it fitted filled in."""
     sample = partial(method.verb("sample"), **params)
-    return sample if state is None else partial(_with_fitted, sample, state.tensors)
-
-
-def _with_fitted(sample, fitted: dict[str, Tensor], field: Field, latents: Tensor, nfe: int) -> Tensor:
-    return sample(field, latents, nfe, fitted)
+    return sample if state is None else partial(sample, fitted=state.tensors)

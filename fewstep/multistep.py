@@ -10,6 +10,8 @@ from fewstep.errors import UserError
 
 # Gauss–Legendre rule: exact to rounding for the smooth integrands here. Made once, as it costs more than a step.
 NODES, WEIGHTS = np.polynomial.legendre.leggauss(64)
+# Weights on a uniform grid for the last 1 to 4 slopes, newest first.
+ADAMS_BASHFORTH = ((1.0,), (3 / 2, -1 / 2), (23 / 12, -16 / 12, 5 / 12), (55 / 24, -59 / 24, 37 / 24, -9 / 24))
 Map = Callable[[np.ndarray], np.ndarray]
 
 
@@ -40,6 +42,11 @@ def lagrange_integrals(nodes: Sequence[float], a: float, b: float, at: Map | Non
                 basis = basis * (tau - other) / (node - other)
         integrals.append(float(np.sum(w * basis)))
     return integrals
+
+
+def adams_bashforth(slopes: Sequence):
+    """The mean slope of a step from the last 1 to 4 slopes, newest first, as if the grid were uniform (iPNDM)."""
+    return combine(ADAMS_BASHFORTH[len(slopes) - 1], slopes)
 
 
 def combine(weights: Sequence[float], values: Sequence):

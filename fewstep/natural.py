@@ -6,14 +6,18 @@ dx/dt over t on EDM, RF and SI; eps over sigma / alpha on VP, where dx/dt is sin
 from __future__ import annotations
 
 from collections.abc import Callable
+from itertools import pairwise
 
 import torch
 from torch import Tensor
 
+from fewstep.field import Field, steps_for
 from fewstep.paths import Path, like
-from fewstep.shortcuts import Model
+from fewstep.schedules import ZERO, Schedule
+from fewstep.shortcuts import Model, model_of
 
 Slope = Callable[[Tensor, float], Tensor]
+Rule = Callable[[Slope, Tensor, float, float], Tensor]  # slope, y, clock, step -> the step's mean slope
 
 
 def ode(model: Model, path: Path) -> Slope:
@@ -34,6 +38,18 @@ def clocks(path: Path, t: Tensor) -> list[float]:
 def enter(path: Path, x: Tensor, t: Tensor) -> Tensor:
     """x at the time t, as y."""
     return x / like(path.scale(t), x)
+
+
+def one_step(field: Field, latents: Tensor, nfe: int, rule: Rule, calls: int, schedule: Schedule, end: str, afs: bool):
+    """Samples by a rule that takes `calls` calls a step and keeps no history; a last step to t = 0 is Euler's."""
+    path = field.path
+    t = field.times(steps_for(nfe, calls, end, afs), schedule, end)
+    slope = ode(model_of(field, afs), path)
+    y = enter(path, field.start(latents, t[0]), t[0])
+    for now, after in pairwise(clocks(path, t)):
+        h = after - now
+        y = y + h * (slope(y, now) if after == 0 and end == ZERO else rule(slope, y, now, h))
+    return leave(path, y, t[-1])
 
 
 def leave(path: Path, y: Tensor, t: Tensor) -> Tensor:

@@ -67,6 +67,10 @@ class Path:
         """The inverse of `lam`."""
         return self.time_at(torch.sigmoid(-float64(lam)))
 
+    def time_at_ratio(self, ratio: Tensor) -> Tensor:
+        """The time with sigma / alpha = `ratio`, EDM's sigma."""
+        return self.time_at(ratio / (1 + ratio))
+
     @cached_property
     def u_max(self) -> float:
         """Largest noise fraction with a lambda that solvers in lambda start from."""
@@ -240,7 +244,7 @@ class VP(Path):
         return prediction.eps
 
     def time_at_clock(self, clock):
-        return self.time_at(clock / (1 + clock))
+        return self.time_at_ratio(clock)
 
 
 PATHS: dict[str, type[Path]] = {"edm": EDM, "rf": RF, "si": SI, "vp": VP}

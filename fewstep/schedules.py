@@ -59,22 +59,18 @@ def ratios(path: Path, spec: Spec | None = None) -> tuple[float, float]:
     return first, last
 
 
-def _at_ratio(path: Path, ratio: Tensor) -> Tensor:
-    return path.time_at(ratio / (1 + ratio))
-
-
 def _own_time(power: float) -> Callable[[Path, int, Spec], Tensor]:
     def nodes(path: Path, n: int, spec: Spec) -> Tensor:
         first, last = ratios(path, spec)
-        t_first = path.t_max if spec.sigma_max is None else float(_at_ratio(path, torch.tensor(first).double()))
-        t_last = path.t_min if spec.sigma_min is None else float(_at_ratio(path, torch.tensor(last).double()))
+        t_first = path.t_max if spec.sigma_max is None else float(path.time_at_ratio(torch.tensor(first).double()))
+        t_last = path.t_min if spec.sigma_min is None else float(path.time_at_ratio(torch.tensor(last).double()))
         return _between(t_first, t_last, n, power)
 
     return nodes
 
 
 def _karras(path: Path, n: int, spec: Spec) -> Tensor:
-    return _at_ratio(path, _between(*ratios(path, spec), n, spec.rho))
+    return path.time_at_ratio(_between(*ratios(path, spec), n, spec.rho))
 
 
 def _lambda(path: Path, n: int, spec: Spec) -> Tensor:
@@ -145,7 +141,7 @@ def _listed(path: Path, n: int, levels: Any, end: str) -> Tensor:
     if end == T_MIN and levels[-1] == 0:
         levels = [*levels[:-1], ratios(path)[1] if path.t_min > 0 else 0.0]
     ratio = torch.tensor(levels, dtype=torch.float64)
-    nodes = decreasing(_at_ratio(path, ratio), "the list of levels")
+    nodes = decreasing(path.time_at_ratio(ratio), "the list of levels")
     if len(levels) != n + 1:
         raise UserError(f"the schedule lists {len(levels)} levels, {len(levels) - 1} steps; this NFE takes {n}")
     return nodes

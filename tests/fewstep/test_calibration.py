@@ -103,17 +103,16 @@ def test_cost_and_what_was_learnt_are_recorded(sampled, monkeypatch):
         assert 7 <= point["nfe_measured"] <= point["nfe"]
 
 
-def test_a_fit_that_fails_is_the_reason_of_every_point(sampled, monkeypatch):
+@pytest.mark.parametrize(
+    "solver, status, reason",
+    [
+        ("fails", "out_of_memory", "fails could not be fitted: MemoryError: too little"),
+        ("dies", "failed", "exit code 3"),
+    ],
+)
+def test_a_fit_that_does_not_end_well_is_the_reason_of_every_point(sampled, monkeypatch, solver, status, reason):
     fewstep(sampled, monkeypatch, "train", "--dataset", "mixture", "--baseline", "rf")
-    fewstep(sampled, monkeypatch, "sample", "--dataset", "mixture", "--model", "rf", "--solver", "fails")
-    header = load_tensors(sampled / "results/samples/mixture/seed0/rf/fails.safetensors")[1]
-    assert [(p["nfe"], p["status"]) for p in header["points"]] == [(n, "out_of_memory") for n in (1, 12, 13)]
-    assert all("fails could not be fitted: MemoryError: too little" in p["reason"] for p in header["points"])
-
-
-def test_a_fit_that_ends_its_process_is_the_reason_of_every_point(sampled, monkeypatch):
-    fewstep(sampled, monkeypatch, "train", "--dataset", "mixture", "--baseline", "rf")
-    fewstep(sampled, monkeypatch, "sample", "--dataset", "mixture", "--model", "rf", "--solver", "dies")
-    header = load_tensors(sampled / "results/samples/mixture/seed0/rf/dies.safetensors")[1]
-    assert [(p["nfe"], p["status"]) for p in header["points"]] == [(n, "failed") for n in (1, 12, 13)]
-    assert all("exit code 3" in p["reason"] for p in header["points"])
+    fewstep(sampled, monkeypatch, "sample", "--dataset", "mixture", "--model", "rf", "--solver", solver)
+    header = load_tensors(sampled / f"results/samples/mixture/seed0/rf/{solver}.safetensors")[1]
+    assert [(p["nfe"], p["status"]) for p in header["points"]] == [(n, status) for n in (1, 12, 13)]
+    assert all(reason in p["reason"] for p in header["points"])

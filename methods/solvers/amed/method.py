@@ -17,13 +17,12 @@ import torch.nn.functional as F
 
 from fewstep.errors import UserError
 from fewstep.field import steps_for
-from fewstep.multistep import combine
+from fewstep.multistep import adams_bashforth
 from fewstep.nets.embedding import PositionalEmbedding
 from fewstep.nets.rowwise import COLUMNS, silu
 from fewstep.paths import like
 from fewstep.shortcuts import analytical_first_step
 
-ADAMS_BASHFORTH = ((1.0,), (3 / 2, -1 / 2), (23 / 12, -16 / 12, 5 / 12), (55 / 24, -59 / 24, 37 / 24, -9 / 24))
 CHANNELS = 8  # of a noise level's embedding
 HIDDEN, ENCODED = 128, 4  # of the bottleneck's encoder
 
@@ -50,16 +49,16 @@ class Rule:
     def __call__(self, field, y, sigma, sigma_next, history, afs, graph=None):
         """`graph` is the field to call where the predictor's gradient passes (default: the same)."""
         with bottleneck(field) as h:
-            d = first_slope(field, y, sigma) if afs else eps(field, y, sigma)
+            d = analytical_first_step(field.path, *at(field.path, y, sigma)).eps if afs else eps(field, y, sigma)
         r, c, a = self.predict(h[0] if h else None, y, sigma, sigma_next)
         sigma_m = (log(sigma) + r * log(sigma_next / sigma)).exp()
         history = [d, *history][:4]
-        u = y + like(sigma_m - sigma, y) * (multistep(history) if self.plugin else d)
+        u = y + like(sigma_m - sigma, y) * (adams_bashforth(history) if self.plugin else d)
         d_m = like(a, y) * eps(graph or field, u, a * sigma_m)  # (u - D(u; a sigma_m)) / sigma_m
         if not self.plugin:
             return y + like(c * (sigma_next - sigma), y) * d_m, []
         history = [d_m, *history][:4]
-        return u + like(c * (sigma_next - sigma_m), y) * multistep(history), history
+        return u + like(c * (sigma_next - sigma_m), y) * adams_bashforth(history), history
 
     def predict(self, h, y, sigma, sigma_next):
         """r, c and a, [B] in float64: 1/2, 1 and 1 from the first weights."""
@@ -76,22 +75,15 @@ class Rule:
         return r, 1 + self.scale_dir * (2 * c - 1), 1 + self.scale_time * (2 * a - 1)
 
 
+def at(path, y, sigma):
+    """x and t at y = x / alpha and sigma / alpha = sigma (a number or [B])."""
+    t = path.time_at_ratio(torch.as_tensor(sigma, dtype=torch.float64))
+    return like(path.alpha(t), y) * y, t
+
+
 def eps(field, y, sigma):
-    """The noise prediction at y and sigma (a number or [B]); one call."""
-    sigma = torch.as_tensor(sigma, dtype=torch.float64)
-    t = field.path.time_at(sigma / (1 + sigma))
-    return field(like(field.path.alpha(t), y) * y, t).eps
-
-
-def first_slope(field, y, sigma):
-    path, sigma = field.path, torch.tensor(sigma, dtype=torch.float64)
-    t = path.time_at(sigma / (1 + sigma))
-    return analytical_first_step(path, like(path.alpha(t), y) * y, t).eps
-
-
-def multistep(history):
-    """Adams–Bashforth weights of a uniform grid on the last slopes, newest first (iPNDM)."""
-    return combine(ADAMS_BASHFORTH[len(history) - 1], history)
+    """The noise prediction; one call."""
+    return field(*at(field.path, y, sigma)).eps
 
 
 def linear(x, weight, bias):
@@ -166,7 +158,7 @@ class Trajectories:
                 d, h = eps(self.field, y, sigma), sigma_next - sigma
                 if plugin:
                     history = [d, *history][:4]
-                    y = y + h * multistep(history)
+                    y = y + h * adams_bashforth(history)
                 else:  # Heun
                     y = y + h * (d + eps(self.field, y + h * d, sigma_next)) / 2
             self.nodes.append(y)

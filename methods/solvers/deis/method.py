@@ -36,5 +36,4 @@ def sample(field, latents, nfe, order=3, basis="t", schedule="vp_quadratic", end
 
 def vp_time(vp, rho):
     """The time at which sigma / alpha = rho."""
-    rho = torch.as_tensor(rho, dtype=torch.float64)
-    return vp.time_at(rho / (1 + rho)).numpy()
+    return vp.time_at_ratio(torch.as_tensor(rho, dtype=torch.float64)).numpy()

@@ -54,7 +54,7 @@ def tail(field, n, sigma, schedule, end):
         name = field.schedule if schedule == "auto" else schedule
         return schedules.times(path, n, {"name": name, "sigma_max": sigma}, end)
     t = field.times(n).clone()
-    skip = path.time_at(torch.tensor(sigma / (1 + sigma)).double())
+    skip = path.time_at_ratio(torch.tensor(sigma, dtype=torch.float64))
     if t[1] < skip < t[0]:
         t[0] = skip
     return t

@@ -37,7 +37,7 @@ def sample(field, latents, nfe, fitted, inner="ipndm", teacher="ipndm", nodes=61
         if f"sigma{n}" not in fitted:
             raise UserError(f"no schedule of {n} steps was fitted; a teacher of {nodes} nodes has {nodes - 1} steps")
         sigma = fitted[f"sigma{n}"]
-        t = field.path.time_at(sigma / (1 + sigma))
+        t = field.path.time_at_ratio(sigma)
         t[0] = field.path.t_max  # where sigma / alpha is infinite on some paths, so not on the teacher's grid
         return t
 

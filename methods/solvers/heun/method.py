@@ -38,6 +38,6 @@ def churn(field, x, t, i, gamma, S_min, S_max, S_noise):
         return x, t
     level = sigma / alpha
     level_hat = level * (1 + min(gamma, sqrt(2) - 1))
-    t_hat = path.time_at(torch.tensor(level_hat / (1 + level_hat), dtype=torch.float64))
+    t_hat = path.time_at_ratio(torch.tensor(level_hat, dtype=torch.float64))
     noise = S_noise * field.noise(f"churn{i}", x)
     return float(path.alpha(t_hat)) * (x / alpha + sqrt(level_hat**2 - level**2) * noise), float(t_hat)
