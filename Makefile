@@ -28,7 +28,7 @@ parity: $(STAMP) $(PARITY_STAMP)  ## the solvers against diffusers' schedulers (
 	PYTHONPATH=$(CURDIR):$(CURDIR)/$(PARITY) python -m pytest tests/parity
 
 lint: $(STAMP)  ## style of the Python code and of the Snakefile
-	ruff check . && ruff format --check . && snakefmt --check Snakefile evaluation/summaries.smk && snakemake --lint
+	ruff check . && ruff format --check . && snakefmt --check Snakefile evaluation && snakemake --lint
 
 lock:  ## pin the newest versions that requirements.in allows (needs uv)
 	{ sed -n 1p requirements.lock; uv pip compile --universal --python-version 3.11 --no-emit-index-url --no-header --no-annotate requirements.in; } > requirements.lock.new

@@ -174,28 +174,5 @@ rule sample:
         " --model {wildcards.model} --solver {wildcards.solver} --threads {threads} > {log:q} 2>&1"
 
 
-# One job a model: reading the reference and starting Python would cost more than judging one entrant.
-rule score:
-    input:
-        L.data("{dataset}"),
-        JOBS.scored_from,
-    output:
-        directory(L.scores("{dataset}", "{seed}", "{model}")),
-    log:
-        f"{R}/logs/score/{{dataset}}/seed{{seed}}/{{model}}.log",
-    benchmark:
-        f"{R}/bench/score/{{dataset}}/seed{{seed}}/{{model}}.tsv"
-    conda:
-        JOBS.environment()
-    threads: 1
-    resources:
-        mem_mb=1000,
-    params:
-        key=JOBS.score_key,
-        study=STUDY,
-    shell:
-        "python -m fewstep score {params.study:q} --dataset {wildcards.dataset} --seed {wildcards.seed}"
-        " --model {wildcards.model} > {log:q} 2>&1"
-
-
+include: "evaluation/scores.smk"
 include: "evaluation/summaries.smk"

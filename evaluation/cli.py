@@ -3,13 +3,22 @@
 from __future__ import annotations
 
 import sys
+from pathlib import Path
 
 import click
 
 from fewstep.cli import dataset_option, planned, seed_option, study_options, threads_option
+from fewstep.errors import UserError
 from fewstep.layout import Layout
 from fewstep.pictures import pictures
 from fewstep.plan import Fitted, Plan
+
+
+def finished(results: Path) -> Path:
+    """A results folder that holds the records of a study. Raises UserError without them."""
+    if not (results / "records.parquet").exists():
+        raise UserError(f"{results} has no records.parquet; run the study first, or name its folder with --results")
+    return results
 
 
 @click.command()
@@ -24,6 +33,17 @@ def reference(plan: Plan, layout: Layout, dataset: str, seed: int, threads: int,
 
     fitted = Fitted.named(dataset, seed, model)
     jobs.reference(plan, layout, planned(plan, dataset, seed, fitted.baseline, fitted.accelerator), threads)
+
+
+@click.command()
+@study_options
+@dataset_option
+@click.option("--extractor", required=True, help="A feature network of the study.")
+def statistics(plan: Plan, layout: Layout, dataset: str, extractor: str) -> None:
+    """Make the reference statistics of a dataset under a feature network."""
+    from evaluation.stages import statistics as stage
+
+    stage.run(plan, layout, dataset, extractor)
 
 
 @click.command()
@@ -62,7 +82,7 @@ def figures(plan: Plan, layout: Layout, dataset: str) -> None:
     figures.make_all(layout.root, dataset)
     for picture in pictures(plan, layout, dataset):
         if not picture.exists():
-            figures.placeholder(picture, "nothing to draw: no point of this dataset is ok")
+            figures.placeholder(picture, "nothing to draw: no point is ok, or none has what this shows")
 
 
 @click.command()
@@ -72,6 +92,35 @@ def site(plan: Plan, layout: Layout) -> None:
     from evaluation import site
 
     click.echo(site.build(layout.root))
+
+
+@click.command()
+@study_options
+def tables(plan: Plan, layout: Layout) -> None:
+    """Set the study beside the papers' tables: results/tables, as CSV, Markdown and LaTeX.
+
+    A table is written where the study has at least one of its numbers; tables/index.md lists all. A verdict (agrees,
+    better, worse) stands only where dataset, metric, sample count, reference set, features and the sampler's settings
+    are the paper's. On a small dataset the same rows are filled as an analogue, apart from the published numbers.
+    """
+    from evaluation import records, tables
+
+    click.echo(tables.write(records.load(finished(layout.root)), plan, layout.root)[0].parent / "index.md")
+
+
+@click.command()
+@study_options
+def cite(plan: Plan, layout: Layout) -> None:
+    """Print the BibTeX of what a study uses: methods, datasets, metrics and fewstep, each entry once.
+
+    A comment above each entry says what it is used for, and the last lines name what has no citation. Metrics are those
+    that the study computed; before it has run, those that rank. For a paper:
+
+    python -m fewstep cite --study results/study.json > references.bib
+    """
+    from evaluation import cite
+
+    click.echo(cite.bibliography(plan, cite.measured(layout.root, plan)))
 
 
 @click.command()
@@ -97,7 +146,29 @@ def verdict(plan: Plan, layout: Layout) -> None:
         click.echo("After a fix in a method's folder the next run tries it again; otherwise remove it:", err=True)
         click.echo(f"  python -m fewstep retry --study {layout.study} --results {layout.root}", err=True)
         sys.exit(int(plan.study.strict))
+    for reason in sorted({part for text in table["skipped"] for part in text.split("; ") if part}):
+        click.echo(f"skipped: {reason}", err=True)
     click.echo(f"all {len(table)} points are ok; open {layout.root}/index.html")
+
+
+@click.command()
+@click.argument("a")
+@click.argument("b")
+@click.option("--results", default="results", show_default=True, help="The results folder, or a published one.")
+@click.option("--dataset", help="One dataset [default: all that both have].")
+@click.option("--nfe", type=int, help="One NFE [default: all that both have].")
+@click.option("--metric", help="A metric's name, or `all` [default: the one that ranks].")
+def compare(a: str, b: str, results: str, dataset: str | None, nfe: int | None, metric: str | None) -> None:
+    """Print the paired difference of two entrants, e.g. compare rf/heun edm/ipndm --dataset digits.
+
+    Entrants are named as in the leaderboard: baseline/solver or baseline+accelerator/solver. Both drew from the same
+    latents, so their difference is known better than either score.
+    """
+    from evaluation import compare as side_by_side
+    from evaluation import records
+
+    table = records.load(finished(Path(results)))
+    click.echo(side_by_side.text(side_by_side.compare(table, a, b, dataset, nfe, metric), a, b))
 
 
 @click.command()
@@ -109,4 +180,4 @@ def publish(plan: Plan, layout: Layout) -> None:
     click.echo(publish(plan.study.study, layout.root))
 
 
-COMMANDS = (reference, score, leaderboard, figures, site, verdict, publish)
+COMMANDS = (reference, statistics, score, leaderboard, figures, tables, site, verdict, cite, compare, publish)

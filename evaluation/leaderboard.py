@@ -4,24 +4,36 @@ import math
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pandas as pd
 
 from evaluation import records as recs
-from evaluation.statistics import Blocks, Summary, paired_difference, summarise
+from evaluation.extractors import EXTRACTORS
+from evaluation.statistics import Summary, Values, decided, summarise
+from fewstep.facts import SECOND_BACKEND
 from fewstep.files import write_text
 
 KEYS = ["dataset", "nfe", "entrant"]
 COLUMNS = [
     *("dataset", "entrant", "label", "kind", "baseline", "accelerator", "solver"),
     *("nfe", "nfe_measured", "status", "reason"),
-    *("metric", "mean", "sd", "low", "high", "n_values", "interval_over", "rank", "decided"),
+    *("metric", "mean", "sd", "low", "high", "n_values", "interval_over", "warning"),
+    *("rank", "rank_low", "rank_high", "decided", "skipped"),
 ]
+INTEGERS = ["nfe", "rank", "rank_low", "rank_high", "n_values", "n_train_seeds"]
+TEXTS = ["dataset", "entrant", "label", "kind", "baseline", "accelerator", "solver", "status", "reason", "metric"]
+TEXTS += ["interval_over", "warning", "decided", "skipped"]
 MEASURED = ("nfe_measured", "gflop_per_sample", "seconds_per_sample")  # of a point, the mean over its training seeds
 COSTS = [
     *("curvature", "gflop_per_sample", "seconds_per_sample", "fit_seconds"),
     *("solver_fit_seconds", "solver_fit_calls", "n_train_seeds"),  # of a solver that learns from the field
 ]
 SOLVER_FIT = {"solver_fit_seconds": "fit_seconds", "solver_fit_calls": "fit_teacher_calls"}
+# Relative difference of what the same network gives in a second library: fid_pytorch_gap = fid_pytorch / fid - 1.
+GAPS = {
+    f"{EXTRACTORS[second].frechet}_gap": (EXTRACTORS[second].frechet, EXTRACTORS[first].frechet)
+    for first, second in SECOND_BACKEND.items()
+}
 DIGITS = 6  # significant, in the CSV and for ranks: two entrants that differ by rounding are tied
 
 
@@ -30,37 +42,44 @@ def leaderboard(records: pd.DataFrame) -> pd.DataFrame:
 
     The mean, sd and 95 % interval (low, high) are of the dataset's primary metric, lower is better. A row is ok only
     if all its training seeds are; otherwise it carries the worst status with its reason, the mean of the seeds that are
-    ok, if any, and no rank. `decided` says whether the paired interval of the difference to the best entrant of that
-    dataset and NFE excludes 0.
+    ok, if any, and no rank. Among the entrants of a dataset and NFE, `rank` orders the means; `rank_low` to `rank_high`
+    are the ranks that no decided difference excludes: one more than the entrants that are better, and as many as are
+    not worse, each beyond the paired 95 % interval. `decided` says the same of the difference to the best one.
+    `warning` is of the primary metric, `skipped` names further metrics that could not be computed.
     """
     rows = []
+    records = recs.typed(records)
     points = records[records["kind"] != "reference"].sort_values(recs.ORDER, kind="stable", na_position="first")
     models = _models(records)
+    skipped = _skipped(points)
     metrics = sorted(set(points["metric"]) - {""})
     # Rows by position and values in dictionaries: a frame for each of some thousand points takes a minute.
     values = _values(points)
-    names = ["status", "reason", "train_seed", "primary", "model", *COLUMNS[:8], *MEASURED, *SOLVER_FIT.values()]
+    names = ["status", "reason", "warning", "train_seed", "primary", "model", *COLUMNS[:8]]
+    names += [*MEASURED, *SOLVER_FIT.values()]
     by_point: dict[tuple, list[dict[str, Any]]] = {}
-    for record in points[[*dict.fromkeys(names)]].drop_duplicates().to_dict("records"):
+    # A metric beside the primary one may have been skipped: that is no status of the point.
+    own = points[points["metric"].isin([""]) | (points["metric"] == points["primary"])]
+    for record in own[[*dict.fromkeys(names)]].drop_duplicates().to_dict("records"):
         by_point.setdefault(tuple(record[k] for k in KEYS), []).append(record)
     for key in sorted(by_point):
         dataset, model = key[0], by_point[key][0]["model"]
         row = _row(by_point[key], values.get(key, {})) | models.get((dataset, model), {})
+        row["skipped"] = skipped.get(key, "")
         if math.isfinite(row["solver_fit_seconds"]):
             row["fit_seconds"] = row.get("fit_seconds", 0.0) + row["solver_fit_seconds"]
         rows.append(row)
     # A metric that is some dataset's primary has columns of its own only where it is not.
     others = [m for m in metrics if any(f"{m}_mean" in row for row in rows)]
-    names = [*COLUMNS, *(f"{m}_{part}" for m in others for part in ("mean", "sd")), *COSTS]
+    gaps = [name for name in GAPS if any(name in row for row in rows)]
+    names = [*COLUMNS, *(f"{m}_{part}" for m in others for part in ("mean", "sd")), *gaps, *COSTS]
     board = pd.DataFrame(rows, columns=names)
     board = board.assign(_sort=board["mean"].map(rounded).fillna(math.inf))
     board = board.sort_values(["dataset", "nfe", "_sort", "entrant"], kind="stable").reset_index(drop=True)
     board = _ranked(board, values).drop(columns="_sort")
-    integers = ["nfe", "rank", "n_values", "n_train_seeds"]
-    texts = ["dataset", "entrant", "label", "kind", "baseline", "accelerator", "solver", "status", "reason", "metric"]
-    board[integers] = board[integers].astype("Int64")
-    board[[*texts, "interval_over", "decided"]] = board[[*texts, "interval_over", "decided"]].astype("str")
-    floats = [c for c in board.columns if c not in {*integers, *texts, "interval_over", "decided"}]
+    board[INTEGERS] = board[INTEGERS].astype("Int64")
+    board[TEXTS] = board[TEXTS].astype("str")
+    floats = [c for c in board.columns if c not in {*INTEGERS, *TEXTS}]
     board[floats] = board[floats].astype("float64")
     return board
 
@@ -130,27 +149,44 @@ def _cell(row: Any) -> str:
     return f"**{text}**" if pd.notna(row.rank) and row.rank == 1 else text
 
 
-def _values(points: pd.DataFrame) -> dict[tuple, dict[str, Blocks]]:
-    """Values by (dataset, nfe, entrant), then by metric, then by (train_seed, block)."""
-    values: dict[tuple, dict[str, Blocks]] = {}
-    scored = points[points["metric"] != ""]
-    columns = [scored[c].tolist() for c in (*KEYS, "metric", "train_seed", "block", "value")]
-    for dataset, nfe, entrant, metric, seed, block, value in zip(*columns, strict=True):
-        values.setdefault((dataset, nfe, entrant), {}).setdefault(metric, {})[seed, block] = value
-    return values
+def _values(points: pd.DataFrame) -> dict[tuple, dict[str, Values]]:
+    """Values by (dataset, nfe, entrant), then by metric."""
+    rows: dict[tuple, dict[str, list[tuple]]] = {}
+    scored = points[(points["metric"] != "") & points["value"].notna()]
+    columns = [scored[c].tolist() for c in (*KEYS, "metric", "train_seed", "block", "value", "jackknife")]
+    for dataset, nfe, entrant, metric, *row in zip(*columns, strict=True):
+        rows.setdefault((dataset, nfe, entrant), {}).setdefault(metric, []).append(tuple(row))
+    return {key: {m: Values.collect(found) for m, found in of.items()} for key, of in rows.items()}
 
 
-def _row(group: list[dict[str, Any]], values: dict[str, Blocks]) -> dict[str, Any]:
+def _skipped(points: pd.DataFrame) -> dict[tuple, str]:
+    """`metric: reason; …` by (dataset, nfe, entrant), of metrics beside the primary one that were skipped."""
+    rows = points[
+        (points["status"] == "skipped") & ~points["metric"].isin([""]) & (points["metric"] != points["primary"])
+    ]
+    rows = rows[[*KEYS, "metric", "reason"]].drop_duplicates([*KEYS, "metric"])
+    texts: dict[tuple, list[str]] = {}
+    for *key, metric, reason in rows.itertuples(index=False):
+        texts.setdefault(tuple(key), []).append(f"{metric}: {reason}")
+    return {key: "; ".join(sorted(found)) for key, found in texts.items()}
+
+
+def _row(group: list[dict[str, Any]], values: dict[str, Values]) -> dict[str, Any]:
     """The row of a point, from one record a training seed and its values by metric."""
     first = group[0]
     row = {k: first[k] for k in ("dataset", "entrant", "label", "kind", "baseline", "accelerator", "solver", "nfe")}
     row |= {"label": first["label"] or first["entrant"], "metric": first["primary"]}
     row |= dict(zip(("status", "reason"), _status(group), strict=True))
-    for metric, blocks in values.items():
-        summary = summarise(blocks)
+    for metric, found in values.items():
         if metric != first["primary"]:
+            summary = summarise(found)
             row |= {f"{metric}_mean": summary.mean, f"{metric}_sd": summary.sd}
-    row |= _primary(summarise(values.get(first["primary"], {})))
+    row |= _primary(summarise(values.get(first["primary"], Values())))
+    for name, pair in GAPS.items():
+        if all(metric in values for metric in pair):
+            second, one = (summarise(values[metric]).mean for metric in pair)
+            row[name] = second / one - 1 if one else math.nan
+    row["warning"] = "; ".join(sorted({record["warning"] for record in group} - {""}))
     for name, cost in [*zip(MEASURED, MEASURED, strict=True), *SOLVER_FIT.items()]:
         known = [float(record[cost]) for record in group if pd.notna(record[cost])]
         row[name] = sum(known) / len(known) if known else math.nan
@@ -187,17 +223,23 @@ def _models(records: pd.DataFrame) -> dict[tuple[str, str], dict[str, float]]:
     return facts
 
 
-def _ranked(board: pd.DataFrame, values: dict[tuple, dict[str, Blocks]]) -> pd.DataFrame:
-    """Add rank (ties share the better one) and `decided` within each dataset and NFE; controls take no part."""
-    board = board.assign(rank=pd.array([None] * len(board), dtype="Int64"), decided="")
+def _ranked(board: pd.DataFrame, values: dict[tuple, dict[str, Values]]) -> pd.DataFrame:
+    """Add rank (ties share the better one), the ranks that are not excluded, and `decided` within each dataset and NFE.
+
+    Controls take no part.
+    """
+    empty = pd.array([None] * len(board), dtype="Int64")
+    board = board.assign(rank=empty, rank_low=empty, rank_high=empty, decided="")
     entered = board[(board["kind"] != "control") & (board["status"] == "ok")]
     for (dataset, nfe), group in entered.groupby(["dataset", "nfe"]):
         board.loc[group.index, "rank"] = group["_sort"].rank(method="min").astype("Int64")
-        best = group.iloc[0]
+        names = group[["entrant", "metric"]].itertuples(index=False)
+        differ = decided([values[dataset, nfe, name][metric] for name, metric in names], 10.0 ** (1 - DIGITS))
+        if not (group["interval_over"] == "none").any():
+            means = group["_sort"].to_numpy()
+            better = differ & (means[None, :] < means[:, None])  # [i, j]: j is better than i
+            board.loc[group.index, "rank_low"] = 1 + better.sum(axis=1)
+            board.loc[group.index, "rank_high"] = len(group) - better.sum(axis=0)
+            board.loc[group.index[1:], "decided"] = np.where(differ[0, 1:], "yes", "no")
         board.loc[group.index[0], "decided"] = "best"
-        for index, row in group.iloc[1:].iterrows():
-            a, b = (values[dataset, nfe, name][row["metric"]] for name in (row["entrant"], best["entrant"]))
-            gap = paired_difference(a, b)
-            if gap.interval_over != "none":
-                board.loc[index, "decided"] = "yes" if gap.low > 0 or gap.high < 0 else "no"
     return board

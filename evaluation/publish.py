@@ -26,7 +26,7 @@ def publish(study: str, results: Path, target: Path | None = None) -> Path:
         raise UserError(
             f"{results} comes from {', '.join(commits) or 'no commit'}, or from uncommitted code; run it anew"
         )
-    if missing := [name for name in KEPT if not (results / name).exists()]:
+    if missing := [name for name in (*KEPT, "tables") if not (results / name).exists()]:
         raise UserError(f"{results} has no {', '.join(missing)}; finish the run first")
     target = target or ROOT / "results" / "published" / study
     draft = target.with_name(f".{target.name}.new")
@@ -37,6 +37,7 @@ def publish(study: str, results: Path, target: Path | None = None) -> Path:
     for file in sorted((results / "figures").glob("*.*")):
         if file.suffix in (".png", ".csv"):
             shutil.copyfile(file, draft / "figures" / file.name)
+    shutil.copytree(results / "tables", draft / "tables")
     devices = ", ".join(sorted(set(table["provenance_device"]) - {""}))
     write_text(
         draft / "README.md",

@@ -35,6 +35,11 @@ COLUMNS = {
     "stderr": "float64",
     "n_generated": "Int64",
     "n_reference": "Int64",
+    "jackknife": "list",  # the value without each of the block's parts, where that was computed
+    "warning": "str",  # what weakens this value, e.g. a singular covariance
+    "extractor": "str",  # of the features that the metric is on
+    "extractor_sha256": "str",  # of all that makes its features: weights, resizing, normalisation, layer
+    "reference_sha256": "str",  # of the reference statistics
     "nfe_measured": "float64",
     "gflop_per_sample": "float64",
     "seconds_per_sample": "float64",
@@ -75,8 +80,9 @@ def collect(results: Path, plan: list[dict[str, Any]]) -> pd.DataFrame:
 
     Returns:
         One row a metric value, sorted. A point that is not ok is one row with metric "" and a null value; so is a
-        planned point that no score file holds (failed). A non-finite value makes its point "diverged". Files and points
-        outside the plan are remains of another study and left out.
+        planned point that no score file holds (failed). A non-finite value makes its point "diverged". A metric that
+        was skipped is a row with its name, status "skipped" and a null value: it ends nothing but itself. Files and
+        points outside the plan are remains of another study and left out.
     """
     rows: list[dict[str, Any]] = []
     documents: dict[Path, dict[str, Any] | str] = {}
@@ -105,7 +111,7 @@ def load(results: Path) -> pd.DataFrame:
     """Read `records.parquet`; without one, collect from `plan.json` and the score files."""
     path = results / "records.parquet"
     if path.exists():
-        return _typed(pd.read_parquet(path))
+        return typed(pd.read_parquet(path))
     return collect(results, json.loads((results / "plan.json").read_text()))
 
 
@@ -157,8 +163,9 @@ def _score_rows(point: dict[str, Any], document: dict[str, Any] | str) -> Iterat
     if status != "ok":
         yield row | _not_ok(status, reason)
         return
+    extractors = document.get("extractors") or {}
     for metric in metrics:
-        yield row | {"status": "ok", "reason": ""} | _metric(metric)
+        yield row | {"status": "ok", "reason": ""} | _metric(metric) | extractors.get(metric.get("extractor"), {})
 
 
 def _reference_rows(keys: dict[str, Any], document: dict[str, Any] | str) -> Iterator[dict[str, Any]]:
@@ -186,16 +193,19 @@ def _outcome(scored: dict[str, Any], metrics: list[dict[str, Any]]) -> tuple[str
     if not metrics:
         return "failed", "no metric values"
     for m in metrics:
-        if _number(m.get("value")) is None:
+        if m.get("status", "ok") == "ok" and _number(m.get("value")) is None:
             return "diverged", f"{m['metric']} is not finite ({m.get('value')}) in block {m.get('block', -1)}"
     return "ok", ""
 
 
 def _metric(metric: dict[str, Any]) -> dict[str, Any]:
+    """A metric's columns. One that could not be computed (status "skipped") has its own status and no value."""
     numbers = {k: _number(metric.get(k)) for k in ("value", "stderr", "n_generated", "n_reference", "n_steps")}
     if numbers["n_generated"] is None:
         numbers["n_generated"] = _number(metric.get("n"))
-    return {"metric": metric["metric"], "block": int(metric.get("block", -1))} | numbers
+    texts = {k: metric[k] for k in ("status", "reason", "warning", "extractor") if k in metric}
+    parts = {"jackknife": metric["jackknife"]} if metric.get("jackknife") else {}
+    return {"metric": metric["metric"], "block": int(metric.get("block", -1))} | numbers | texts | parts
 
 
 def _not_ok(status: str, reason: str) -> dict[str, Any]:
@@ -218,14 +228,16 @@ def _provenance(document: dict[str, Any]) -> dict[str, str]:
     return {f"provenance_{key}": text(value) for key, value in (document.get("provenance") or {}).items()}
 
 
-def _typed(frame: pd.DataFrame) -> pd.DataFrame:
-    """All columns, in a fixed order and of a fixed type."""
+def typed(frame: pd.DataFrame) -> pd.DataFrame:
+    """All columns, in a fixed order and of a fixed type; those that older records lack are empty."""
     provenance = sorted(c for c in frame.columns if c.startswith("provenance_"))
     frame = frame.reindex(columns=[*COLUMNS, *provenance])
     for column in frame.columns:
         kind = COLUMNS.get(column, "str")
         values = frame[column].astype(object)
-        if kind == "str":
+        if kind == "list":
+            frame[column] = values.where(values.notna(), None)
+        elif kind == "str":
             frame[column] = values.where(values.notna(), "").astype("str")
         else:
             frame[column] = pd.to_numeric(values, errors="coerce").astype(kind)
@@ -233,7 +245,7 @@ def _typed(frame: pd.DataFrame) -> pd.DataFrame:
 
 
 def _frame(rows: list[dict[str, Any]]) -> pd.DataFrame:
-    frame = _typed(pd.DataFrame(rows))
+    frame = typed(pd.DataFrame(rows))
     # What a missing file would have said about its dataset and entrant is known from its neighbours.
     for key, column in (("dataset", "family"), ("dataset", "shape"), ("dataset", "primary"), ("entrant", "label")):
         known = frame[(frame[column] != "") & (frame["kind"] != "reference")].groupby(key)[column].min().to_dict()

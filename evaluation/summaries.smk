@@ -61,9 +61,37 @@ for name in JOBS.datasets:
             "python -m fewstep figures {params.study:q} --dataset {params.dataset} > {log:q} 2>&1"
 
 
+# The papers' tables with our numbers; which of them there are follows from the study, so the folder is the output.
+rule tables:
+    input:
+        f"{R}/records.parquet",
+    output:
+        report(
+            directory(f"{R}/tables"),
+            patterns=["{name}.md"],
+            caption="report/table.rst",
+            category="Tables",
+        ),
+    log:
+        f"{R}/logs/tables.log",
+    benchmark:
+        f"{R}/bench/tables.tsv"
+    conda:
+        JOBS.environment()
+    threads: 1
+    resources:
+        mem_mb=1000,
+    params:
+        key=JOBS.summary_key("evaluation.tables"),
+        study=STUDY,
+    shell:
+        "python -m fewstep tables {params.study:q} > {log:q} 2>&1"
+
+
 rule site:
     input:
         f"{R}/records.parquet",
+        f"{R}/tables",
         [JOBS.figures(name) for name in JOBS.datasets],
     output:
         f"{R}/index.html",

@@ -32,7 +32,7 @@ def checksum(tensors: dict[str, Tensor]) -> str:
     """SHA-256 over names, dtypes, shapes and bytes."""
     return headers.checksum(
         (name, str(tensor.dtype).removeprefix("torch."), tuple(tensor.shape), _bytes(tensor))
-        for name, tensor in tensors.items()
+        for name, tensor in sorted(tensors.items())
     )
 
 

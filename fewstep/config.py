@@ -9,7 +9,7 @@ import yaml
 from pydantic import Field, PositiveInt, field_validator
 
 from fewstep.errors import UserError
-from fewstep.facts import DATASETS
+from fewstep.facts import DATASETS, EXTRACTORS, METRICS
 from fewstep.schema import Strict, parse
 from fewstep.suggest import unknown
 
@@ -62,6 +62,20 @@ class Limits(Strict):
     point_minutes: float = Field(20, gt=0)  # one entrant at one NFE
 
 
+class Weights(Strict):
+    """A file of weights in place of the published one; with other content it needs its own SHA-256."""
+
+    path: str
+    sha256: str | None = Field(None, pattern=r"^[0-9a-fA-F]{64}$")
+
+
+class Extractor(Strict):
+    """How a feature network judges a dataset."""
+
+    weights: Weights | None = None  # default: found on this machine, else downloaded
+    reference: str | None = None  # an .npz with mu and sigma, as EDM publishes them, in place of the dataset's own
+
+
 class DatasetStudy(Strict):
     """One dataset of a study; every key may also stand under `defaults`."""
 
@@ -77,6 +91,10 @@ class DatasetStudy(Strict):
     batch: PositiveInt = 500
     probes: PositiveInt = 256  # latents with a converged ODE solution, for ode_rmse, curvature and trajectories
     curvature_steps: PositiveInt = 128
+    # Feature networks that judge images: a list, or {inception: {reference: cifar10-32x32.npz}}. Default: the dataset's
+    extractors: dict[str, Extractor] | None = None
+    metrics: list[str] = ["fd", "kd", "prdc"]  # on their features; also is, fd_inf
+    primary: str | None = None  # the metric that ranks; default: the dataset's
     net: Annotated[MLP | UNet, Field(discriminator="kind")] = MLP()
     train: Training = Training()
     fit: Training = Training()
@@ -89,6 +107,23 @@ class DatasetStudy(Strict):
         if not lists or any(names != "all" and not isinstance(names, list) for names in lists):
             raise ValueError("`all`, a list of solvers, or one of these for each model and for `others`")
         return value
+
+    @field_validator("extractors", mode="before")
+    @classmethod
+    def _named(cls, value: Any) -> Any:
+        named = {name: {} for name in value} if isinstance(value, list) else value
+        for name in named if isinstance(named, dict) else ():
+            if name not in EXTRACTORS:
+                raise ValueError(unknown("extractor", name, EXTRACTORS))
+        return {k: v or {} for k, v in named.items()} if isinstance(named, dict) else named
+
+    @field_validator("metrics")
+    @classmethod
+    def _known(cls, names: list[str]) -> list[str]:
+        for name in names:
+            if name not in METRICS:
+                raise ValueError(unknown("metric", name, METRICS))
+        return list(dict.fromkeys(names))
 
     @field_validator("nfe", "train_seeds")
     @classmethod

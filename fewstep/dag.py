@@ -38,6 +38,7 @@ class Dag:
             "accelerator": one_of(f.accelerator for f in self.plan.fitted if f.accelerator != NONE),
             "model": one_of([*(f.model for f in self.plan.fitted), CONTROL]),
             "solver": one_of(e.solver for e in self.plan.entrants),
+            "extractor": one_of(name for dataset in self.datasets for name in self.plan.extractors(dataset)),
         }
 
     # files
@@ -57,11 +58,11 @@ class Dag:
         return [] if w.model == CONTROL else [self.layout.model(w.dataset, w.seed, w.model)]
 
     def scored_from(self, w) -> list[Path]:
-        """What scoring a model needs: the samples of its entrants and, but for a control, its reference."""
+        """What scoring a model needs: its entrants' samples, the reference statistics, and its converged solution."""
         entrants = self.plan.entrants_of(w.dataset, int(w.seed), w.model)
         samples = [self.layout.samples(w.dataset, w.seed, w.model, entrant.solver) for entrant in entrants]
         reference = [self.layout.reference(w.dataset, w.seed, w.model, ".safetensors")] * (w.model != CONTROL)
-        return samples + reference
+        return samples + reference + [self.layout.statistics(w.dataset, e) for e in self.plan.extractors(w.dataset)]
 
     def figures(self, dataset: str) -> list[Path]:
         """The pictures of a dataset that a report shows."""
@@ -94,6 +95,9 @@ class Dag:
 
     def score_key(self, w) -> str:
         return self.plan.score_key(w.dataset, int(w.seed), w.model)
+
+    def statistics_key(self, w) -> str:
+        return self.plan.statistics_key(w.dataset, w.extractor)
 
     def data_key(self, w) -> str:
         return stage_hash("fewstep.data")[:16]

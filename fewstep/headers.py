@@ -5,20 +5,29 @@ A job that did not finish still leaves its output: no tensors, and the reason in
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import json
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 from safetensors import SafetensorError, safe_open
-from safetensors.numpy import save
+from safetensors.numpy import save, save_file
 
 from fewstep.errors import CheckpointError
-from fewstep.files import write_bytes
+from fewstep.files import atomic, write_bytes
 
 FORMAT = "fewstep/1"
+
+
+class Arrays(NamedTuple):
+    """An open file: names of its arrays, its header, and what reads one of them."""
+
+    names: list[str]
+    header: dict[str, Any]
+    get: Callable[[str], np.ndarray]
 
 
 def metadata_of(header: dict[str, Any], sha256: str) -> dict[str, str]:
@@ -42,26 +51,49 @@ def _sha256(text: str) -> str:
 
 
 def checksum(parts: Iterable[tuple[str, str, tuple[int, ...], bytes]]) -> str:
-    """SHA-256 over the tensors' (name, dtype, shape, bytes), whatever their order."""
+    """SHA-256 over the tensors' (name, dtype, shape, bytes), which come sorted by name."""
     total = hashlib.sha256()
-    for name, dtype, shape, data in sorted(parts):
+    for name, dtype, shape, data in parts:
         total.update(f"{name}:{dtype}:{shape};".encode())
         total.update(data)
     return total.hexdigest()
 
 
-def load_arrays(path: str | Path) -> tuple[dict[str, np.ndarray], dict[str, Any]]:
-    """Arrays and header of a stored file. Raises CheckpointError, in one line, when it isn't whole."""
+def _described(names: Iterable[str], get: Callable[[str], np.ndarray]) -> Iterator[tuple]:
+    """One array after the other: all of them together may not fit into memory."""
+    for name in sorted(names):
+        array = get(name)
+        yield name, str(array.dtype), array.shape, np.ascontiguousarray(array).reshape(-1).view(np.uint8).data
+
+
+@contextlib.contextmanager
+def open_arrays(path: str | Path) -> Iterator[Arrays]:
+    """A stored file's arrays, each read when it is asked for. Raises CheckpointError, in one line, if not whole."""
     header = read_header(path)
-    try:
-        with safe_open(path, framework="np") as handle:
-            expected = handle.metadata()["sha256"]
-            arrays = {name: handle.get_tensor(name) for name in handle.keys()}  # noqa: SIM118
-    except (SafetensorError, OSError, ValueError) as error:
-        raise CheckpointError(f"{path} is truncated or corrupt ({error}); delete it and run again") from None
-    if checksum((name, str(a.dtype), a.shape, a.tobytes()) for name, a in arrays.items()) != expected:
-        raise CheckpointError(f"{path} fails its checksum; delete it and run again")
-    return arrays, header
+    with contextlib.ExitStack() as stack:
+        try:
+            handle = stack.enter_context(safe_open(path, framework="np"))
+            names = list(handle.keys())
+            whole = checksum(_described(names, handle.get_tensor)) == handle.metadata()["sha256"]
+        except (SafetensorError, OSError, ValueError) as error:
+            raise CheckpointError(f"{path} is truncated or corrupt ({error}); delete it and run again") from None
+        if not whole:
+            raise CheckpointError(f"{path} fails its checksum; delete it and run again")
+        yield Arrays(names, header, handle.get_tensor)
+
+
+def load_arrays(path: str | Path) -> tuple[dict[str, np.ndarray], dict[str, Any]]:
+    """All arrays and the header of a stored file. Raises CheckpointError, in one line, when it isn't whole."""
+    with open_arrays(path) as stored:
+        return {name: stored.get(name) for name in stored.names}, stored.header
+
+
+def save_arrays(path: str | Path, arrays: dict[str, np.ndarray], header: dict[str, Any]) -> None:
+    """Write arrays and a JSON header atomically, in the format of `fewstep.checkpoints`."""
+    arrays = {name: np.array(array, order="C", copy=None) for name, array in arrays.items()}
+    metadata = metadata_of(header, checksum(_described(arrays, arrays.__getitem__)))
+    with atomic(path) as temporary:
+        save_file(arrays, temporary, metadata=metadata)
 
 
 def save_failure(path: str | Path, status: str, reason: str, header: dict[str, Any]) -> None:

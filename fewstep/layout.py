@@ -39,6 +39,10 @@ class Layout:
         """A folder with the scores of a model's entrants, a JSON file each, `solver`.json."""
         return self.root / "scores" / dataset / f"seed{seed}" / model
 
+    def statistics(self, dataset: str, extractor: str) -> Path:
+        """What a feature network makes of a dataset's reference set."""
+        return self.root / "statistics" / dataset / f"{extractor}.safetensors"
+
     def state(self, stage: str, *parts: str) -> Path:
         """A folder for what a job needs to resume; never a declared output, so a failed job keeps it."""
         return self.root.joinpath("state", stage, *parts)

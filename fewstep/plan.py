@@ -10,10 +10,10 @@ from functools import cached_property
 from typing import Any
 
 from fewstep import registry
-from fewstep.codehash import code_hash
-from fewstep.config import DatasetStudy, Names, Study
+from fewstep.codehash import code_hash, stage_hash
+from fewstep.config import DatasetStudy, Extractor, Names, Study
 from fewstep.errors import UserError
-from fewstep.facts import DATASETS
+from fewstep.facts import DATASETS, SECOND_BACKEND
 from fewstep.files import digest
 from fewstep.layout import CONTROL
 from fewstep.registry import Method
@@ -91,6 +91,7 @@ class Plan:
         self.study = study
         for name, section in study.datasets.items():
             self._check_parameters(name, section)
+            self.extractors(name)
         self.fitted = [fitted for name in study.datasets for fitted in self._fitted(name)]
         self.entrants = [entrant for name in study.datasets for entrant in self._entrants(name)]
 
@@ -99,6 +100,20 @@ class Plan:
         if dataset not in self.study.datasets:
             raise UserError(f"study {self.study.study}: {unknown('dataset', dataset, self.study.datasets)}")
         return self.study.datasets[dataset]
+
+    def extractors(self, dataset: str) -> dict[str, Extractor]:
+        """The feature networks that judge a dataset, second backends among them; UserError where it holds vectors."""
+        facts, chosen = DATASETS[dataset], self.section(dataset).extractors
+        if chosen and facts.family != "image":
+            raise UserError(f"config: datasets.{dataset}.extractors: they judge images, and {dataset} holds vectors")
+        if chosen is None:
+            return {name: Extractor() for name in facts.extractors}
+        both = {second: Extractor(weights=chosen[n].weights) for n, second in SECOND_BACKEND.items() if n in chosen}
+        return both | chosen
+
+    def primary(self, dataset: str) -> str:
+        """The metric that ranks."""
+        return self.section(dataset).primary or DATASETS[dataset].primary
 
     @staticmethod
     def _check_parameters(dataset: str, section: DatasetStudy) -> None:
@@ -297,8 +312,22 @@ class Plan:
         # A solver inside another runs with its own method.yaml's parameters, so its code alone counts.
         return digest([code_hash("fewstep.stages.sample", solver, accelerator, *used), *values, params])
 
+    def statistics_key(self, dataset: str, extractor: str) -> str:
+        """Code and settings behind a dataset's reference statistics."""
+        settings = self.extractors(dataset)[extractor].model_dump()
+        code = [code_hash("evaluation.stages.statistics"), self._extractor_hash(extractor)]
+        return digest([*code, settings, self.section(dataset).metrics])
+
+    @staticmethod
+    def _extractor_hash(name: str) -> str:
+        """Code and weights of one feature network; the judges find it by its name."""
+        return stage_hash(f"evaluation.extractors.{name}")
+
     def score_key(self, dataset: str, seed: int, model: str) -> str:
         """Code and settings behind a model's scores."""
         section = self.section(dataset)
         solvers = [entrant.solver for entrant in self.entrants_of(dataset, seed, model)]
-        return digest([code_hash("evaluation.stages.score"), section.blocks, section.block_size, solvers])
+        chosen = self.extractors(dataset)
+        extractors = {name: [self._extractor_hash(name), chosen[name].model_dump()] for name in chosen}
+        judged = [section.blocks, section.block_size, extractors, section.metrics, self.primary(dataset)]
+        return digest([code_hash("evaluation.stages.score"), solvers, *judged])

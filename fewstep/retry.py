@@ -39,6 +39,14 @@ def stale_files(plan: Plan, layout: Layout) -> list[Path]:
             files.append(samples)
         if _failed(samples) or at in remeasured:
             files.append(layout.scores(*at))
+    for dataset in plan.study.datasets:  # a metric was skipped for want of weights
+        lacking = [layout.statistics(dataset, name) for name in plan.extractors(dataset)]
+        lacking = [file for file in lacking if _failed(file)]
+        files += lacking
+        if lacking:
+            files += [
+                layout.scores(dataset, e.fitted.seed, e.model) for e in plan.entrants if e.fitted.dataset == dataset
+            ]
     if files:
         files.append(layout.root / "leaderboard.csv")
     return [file for file in dict.fromkeys(files) if file.exists()]

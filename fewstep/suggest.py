@@ -5,10 +5,13 @@ from __future__ import annotations
 import difflib
 from collections.abc import Iterable
 
+MOST = 40  # names listed
+
 
 def unknown(kind: str, name: object, known: Iterable[str]) -> str:
     """`unknown solver 'heum'; did you mean 'heun'? There are: …`"""
     known = sorted(known)
+    shown = known if len(known) <= MOST else [*known[:MOST], f"… ({len(known)} in all)"]
     near = difflib.get_close_matches(str(name), known, n=1, cutoff=0.5)
     hint = f"did you mean {near[0]!r}? " if near else ""
-    return f"unknown {kind} {name!r}; {hint}There are: {', '.join(known)}"
+    return f"unknown {kind} {name!r}; {hint}There are: {', '.join(shown)}"

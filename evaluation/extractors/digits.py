@@ -7,9 +7,10 @@ from pathlib import Path
 import numpy as np
 import torch
 import torch.nn.functional as F
-from safetensors.torch import load
+from safetensors import torch as safetensors
 from torch import nn
 
+from evaluation.extractors.base import Extractor, library
 from fewstep.errors import UserError
 from fewstep.images import from_uint8, to_uint8
 
@@ -58,13 +59,34 @@ def features(images: np.ndarray | torch.Tensor, batch: int = 1024) -> np.ndarray
         return np.concatenate([net.features(b).double().numpy() for b in x.split(batch)])
 
 
+class Digits(Extractor):
+    """`features` behind the interface of all extractors: uint8 only, at least one image; float64, on the CPU."""
+
+    def features(self, images: np.ndarray | torch.Tensor) -> np.ndarray:
+        """Images uint8 [n, 1, 8, 8] -> features [n, 64] in float64. Raises as Extractor.features does."""
+        return features(self.checked(images))
+
+
+def load(weights: None = None, sha256: None = None, device: object = "cpu") -> Digits:
+    """The shipped classifier as an extractor; it runs on the CPU whatever the device."""
+    net = classifier()
+    identity = {
+        "weights": CHECKSUM.read_text().split()[0],
+        "resize": "none",
+        "normalisation": "u / 127.5 - 1",
+        "layer": "hidden",
+        "library": library("torch"),
+    }
+    return Digits("digits", net, identity)
+
+
 @cache
 def classifier() -> DigitsCNN:
     """The classifier with its shipped weights, in evaluation mode, loaded once a process."""
     # The random initial weights are overwritten: skip them, and with them any use of the global RNG.
     with torch.device("meta"):
         net = DigitsCNN()
-    net.load_state_dict(load(verified(WEIGHTS, CHECKSUM)), assign=True)
+    net.load_state_dict(safetensors.load(verified(WEIGHTS, CHECKSUM)), assign=True)
     return net.eval().requires_grad_(False)
 
 

@@ -4,7 +4,12 @@ A name here is the `metric` column of the records. The functions live in the mod
 from there, so that reading the table costs nothing.
 """
 
+from __future__ import annotations
+
+from collections.abc import Iterator
 from typing import NamedTuple
+
+from evaluation.extractors import EXTRACTORS, Spec
 
 
 class Metric(NamedTuple):
@@ -16,10 +21,24 @@ class Metric(NamedTuple):
     families: tuple[str, ...]
 
 
-METRICS = {
-    "fd_digits": Metric("FD (digits classifier)", "squared feature distance", False, ("image",)),
-    "fid": Metric("FID", "squared feature distance", False, ("image",)),
-    "fd_dinov2": Metric("FD (DINOv2)", "squared feature distance", False, ("image",)),
+NEIGHBOURHOOD = {"precision": "share", "recall": "share", "density": "ratio", "coverage": "share"}
+
+
+def of_extractor(name: str, spec: Spec) -> Iterator[tuple[str, Metric]]:
+    """The metrics that an extractor's features allow, by name."""
+    image = ("image",)
+    where = "" if name == "inception" else f" ({spec.label})"
+    frechet, kernel = (metric.split("_")[0].upper() for metric in (spec.frechet, spec.kernel))
+    yield spec.frechet, Metric(f"{frechet}{where}", "squared feature distance", False, image)
+    yield f"{spec.frechet}_inf", Metric(f"{frechet}∞{where}", "squared feature distance", False, image)
+    yield spec.kernel, Metric(f"{kernel}{where}", "squared MMD", False, image)
+    for kind, unit in NEIGHBOURHOOD.items():
+        yield f"{kind}_{name}", Metric(f"{kind.capitalize()} ({spec.label})", unit, True, image)
+    if spec.has_logits:
+        yield f"{name}_score", Metric(f"{spec.label} Score", "effective classes", True, image)
+
+
+METRICS = {metric: row for name, spec in EXTRACTORS.items() for metric, row in of_extractor(name, spec)} | {
     "w2": Metric("W₂", "distance in data units", False, ("vector",)),
     "sliced_w2": Metric("Sliced W₂", "distance in data units", False, ("vector", "image")),
     "ode_rmse": Metric("RMSE to the exact ODE", "data units per element", False, ("vector", "image")),

@@ -1,7 +1,20 @@
 """The Fréchet distance between two sets of features: FID, FD_DINOv2 and fd_digits differ only in the features."""
 
+from __future__ import annotations
+
+from dataclasses import dataclass
+
 import numpy as np
-from scipy.linalg import eigh
+from scipy.linalg import LinAlgError, cholesky, eigh, eigvalsh
+
+
+@dataclass(frozen=True)
+class Gaussian:
+    """A mean [d] and a covariance [d, d]: what a distance needs. n: samples behind them, None where nobody tells."""
+
+    mean: np.ndarray
+    covariance: np.ndarray
+    n: int | None = None
 
 
 class Moments:
@@ -16,7 +29,7 @@ class Moments:
         if features is not None:
             self.update(features)
 
-    def update(self, features: np.ndarray) -> "Moments":
+    def update(self, features: np.ndarray) -> Moments:
         """Add features [n, d]; returns self. ValueError for another shape or for values that are not finite."""
         f = np.asarray(features, dtype=np.float64)
         if f.ndim != 2:
@@ -25,24 +38,56 @@ class Moments:
             raise ValueError("features hold values that are not finite")
         if len(f):
             mean = f.mean(0)
-            self._add(len(f), mean, (f - mean).T @ (f - mean))
+            centred = f - mean
+            self._add(len(f), mean, centred.T @ centred)  # one array twice: BLAS does half of the work
         return self
 
-    def merge(self, other: "Moments") -> "Moments":
+    def merge(self, other: Moments) -> Moments:
         """Add all that `other` has seen; returns self, leaves `other` as it is."""
         if other.n:
-            self._add(other.n, other._mean, other._scatter)
+            self._add(other.n, other._mean, other._scatter.copy())
         return self
 
-    def _add(self, n, mean, scatter):
+    def _add(self, n: int, mean: np.ndarray, scatter: np.ndarray) -> None:
+        """`scatter` becomes this object's own."""
         if not self.n:
-            self.n, self._mean, self._scatter = n, mean.copy(), scatter.copy()
+            self.n, self._mean, self._scatter = n, mean.copy(), scatter
             return
         if len(mean) != len(self._mean):
             raise ValueError(f"features have {len(mean)} dimensions, those before them {len(self._mean)}")
         total, gap = self.n + n, mean - self._mean
-        self._scatter = self._scatter + scatter + np.outer(gap, gap) * (self.n * n / total)
-        self._mean, self.n = self._mean + gap * (n / total), total
+        scatter += self._scatter
+        scatter += np.outer(gap * (self.n * n / total), gap)
+        self._scatter, self._mean, self.n = scatter, self._mean + gap * (n / total), total
+
+    def without(self, part: Moments) -> Moments:
+        """The moments of all that this has seen but for `part`, which must be among it: a jackknife leaves one out.
+
+        Raises ValueError when nothing would be left or the dimensions differ.
+        """
+        rest = Moments()
+        if not 0 < part.n < self.n:
+            raise ValueError(f"cannot take {part.n} features out of {self.n}")
+        if len(part._mean) != len(self._mean):
+            raise ValueError(f"features have {len(part._mean)} dimensions, not {len(self._mean)}")
+        rest.n = self.n - part.n
+        rest._mean = self._mean + (self._mean - part._mean) * (part.n / rest.n)
+        gap = part._mean - rest._mean
+        rest._scatter = self._scatter - part._scatter
+        rest._scatter -= np.outer(gap * (rest.n * part.n / self.n), gap)
+        return rest
+
+    def tensors(self) -> dict[str, np.ndarray]:
+        """`n` [], `mean` [d] and `scatter` [d, d], to be stored."""
+        return {"n": np.array(self.n), "mean": self.mean, "scatter": self._scatter}
+
+    @classmethod
+    def from_tensors(cls, tensors: dict[str, np.ndarray]) -> Moments:
+        """The inverse of `tensors`."""
+        moments = cls()
+        moments.n = int(tensors["n"])
+        moments._mean, moments._scatter = (np.asarray(tensors[key], np.float64) for key in ("mean", "scatter"))
+        return moments
 
     @property
     def mean(self) -> np.ndarray:
@@ -59,20 +104,46 @@ class Moments:
         return self._scatter / (self.n - 1)
 
 
-def frechet_distance(a: Moments, b: Moments) -> float:
+class Target:
+    """One side of many Fréchet distances: the root of its covariance is taken once."""
+
+    def __init__(self, moments: Gaussian | Moments):
+        covariance = moments.covariance
+        self.mean, self.trace, self.root = moments.mean, np.trace(covariance), root_of(covariance)
+
+    def distance(self, other: Gaussian | Moments) -> float:
+        """`frechet_distance` to `other`."""
+        covariance = other.covariance
+        if len(covariance) != len(self.root):
+            raise ValueError(f"features of {len(self.root)} and of {len(covariance)} dimensions cannot be compared")
+        product = self.root.T @ covariance @ self.root
+        product += product.T.copy()
+        spectrum = eigvalsh(product, overwrite_a=True, check_finite=False) / 2
+        cross = np.sqrt(spectrum.clip(min=0)).sum()
+        distance = np.square(other.mean - self.mean).sum() + np.trace(covariance) + self.trace - 2 * cross
+        return float(max(distance, 0.0))
+
+
+def root_of(covariance: np.ndarray) -> np.ndarray:
+    """R [d, d] with R R^T = covariance: a Cholesky factor, or one from eigenvectors where the rank is not full."""
+    try:
+        return cholesky(covariance, lower=True)
+    except LinAlgError:
+        values, vectors = eigh(covariance)
+        return vectors * np.sqrt(values.clip(min=0))
+
+
+def frechet_distance(a: Gaussian | Moments, b: Gaussian | Moments) -> float:
     """Squared Fréchet distance of two Gaussians, |mu_a - mu_b|^2 + tr(S_a + S_b - 2 (S_a^1/2 S_b S_a^1/2)^1/2).
 
-    Dowson & Landau 1982; Heusel et al. 2017 (FID). The unit is that of a squared feature. The root's trace comes from
-    two symmetric eigenproblems, whose eigenvalues are real whatever the rank; those that rounding makes negative are
-    clipped. scipy.linalg.sqrtm of S_a S_b, which other codes use, goes complex there and differs between releases.
+    Dowson & Landau 1982; Heusel et al. 2017 (FID). The unit is that of a squared feature. Any root S_a = R R^T gives
+    R^T S_b R the same spectrum, which is real whatever the rank; eigenvalues that rounding makes negative are clipped.
+    scipy.linalg.sqrtm of S_a S_b, which other codes use, goes complex there and differs between releases.
     Raises ValueError for different dimensions or fewer than two features in either.
     """
-    ca, cb = a.covariance, b.covariance
-    if ca.shape != cb.shape:
-        raise ValueError(f"features of {len(ca)} and of {len(cb)} dimensions cannot be compared")
-    values, vectors = eigh(ca)
-    root = vectors * np.sqrt(values.clip(min=0))  # S_a = root root^T; a rotation of S_a^1/2 has the same spectrum below
-    product = root.T @ cb @ root
-    cross = np.sqrt(eigh((product + product.T) / 2, eigvals_only=True).clip(min=0)).sum()
-    distance = np.square(a.mean - b.mean).sum() + np.trace(ca) + np.trace(cb) - 2 * cross
-    return float(max(distance, 0.0))
+    return Target(a).distance(b)
+
+
+def warning_of(n: int, dim: int) -> str:
+    """What to say beside a distance whose covariance is of n samples in dim dimensions; "" when nothing."""
+    return f"singular: {n:,} samples for {dim:,} dimensions" if n < dim + 1 else ""

@@ -329,6 +329,51 @@ def test_decided_is_the_paired_interval(tmp_path):
             assert row["decided"] == ("yes" if gap < 0.05 else "no")
 
 
+def test_rank_range_counts_what_is_decided(tmp_path):
+    results = make_results(tmp_path, seeds=(0,), baselines=("arc", "line"))
+    board = leaderboard.leaderboard(collected(results))
+    entrants = board[(board["kind"] == "entrant") & (board["status"] == "ok")]
+    wide = 0
+    for (_, nfe), group in entrants.groupby(["dataset", "nfe"]):
+        blocks = [
+            [quality(dict(r) | {"train_seed": 0, "nfe": int(nfe)}, k) for k in range(3)] for _, r in group.iterrows()
+        ]
+        for i, (_, row) in enumerate(group.iterrows()):
+            tests = [stats.ttest_1samp(np.subtract(blocks[i], b), 0) for b in blocks[:i] + blocks[i + 1 :]]
+            better = sum(t.statistic > 0 and t.pvalue < 0.05 for t in tests)
+            worse = sum(t.statistic < 0 and t.pvalue < 0.05 for t in tests)
+            assert (row["rank_low"], row["rank_high"]) == (1 + better, len(group) - worse)
+            assert row["rank_low"] <= row["rank"] <= row["rank_high"]
+            wide += row["rank_low"] < row["rank_high"]
+    assert wide, "every difference is decided: the case is too easy"
+
+
+def test_a_skipped_metric_is_no_status_of_its_point(tmp_path):
+    results = make_results(tmp_path, seeds=(0,), baselines=("arc",))
+    file = results / "scores/glyphs/seed0/arc/euler.json"
+    document = json.loads(file.read_text())
+    document["extractors"] = {"net": {"extractor_sha256": "ab", "reference_sha256": "cd"}}
+    for point in document["points"]:
+        point["metrics"][0] |= {"extractor": "net", "jackknife": [1.0, 2.0, 4.0], "warning": "singular: 3 of 9"}
+        lacking = {"status": "skipped", "reason": "weights: put them there", "value": None, "block": -1}
+        point["metrics"].append({"metric": "fid", **lacking})
+    file.write_text(json.dumps(document))
+    tidy = collected(results)
+    rows = tidy[(tidy["dataset"] == "glyphs") & (tidy["entrant"] == "arc/euler")]
+    assert set(rows.loc[rows["metric"] == "fid", "status"]) == {"skipped"}
+    assert rows.loc[rows["metric"] == "fid", "value"].isna().all()
+    assert set(rows.loc[rows["extractor"] == "net", "extractor_sha256"]) == {"ab"}
+    records.write(tidy, tmp_path)
+    tidy = records.load(tmp_path)
+    row = one(leaderboard.leaderboard(tidy), "glyphs", "arc/euler", 5)
+    assert (row["status"], row["skipped"]) == ("ok", "fid: weights: put them there")
+    assert row["warning"] == "singular: 3 of 9" and row["rank"] >= 1
+    primary = tidy[tidy["primary"] != "fid"].assign(primary=tidy["primary"].replace("fd_glyphs", "fid"))
+    row = one(leaderboard.leaderboard(primary), "glyphs", "arc/euler", 5)
+    assert (row["status"], row["reason"]) == ("skipped", "weights: put them there")
+    assert pd.isna(row["rank"]) and row["fd_glyphs_mean"] > 0
+
+
 def test_exact_ties_share_a_rank(tmp_path):
     results = make_results(tmp_path, seeds=(0,), baselines=("arc",))
     source = json.loads((results / "scores/rings/seed0/arc+fold/euler.json").read_text())

@@ -46,7 +46,7 @@ TINY = {
 }
 
 # What is drawn anew whenever a score has changed.
-SUMMARIES = {"leaderboard", "figures_moons", "figures_eight_gaussians", "site", "verdict"}
+SUMMARIES = {"leaderboard", "figures_moons", "figures_eight_gaussians", "tables", "site", "verdict"}
 
 
 def family(process: subprocess.Popen) -> list[psutil.Process]:
