@@ -31,7 +31,8 @@ LOCK = FileLock(L.root / ".lock")
 # The study as checked, read by every job; written when a run starts, and no input, so that a comment reruns nothing.
 STUDY = ["--study", str(L.study), "--results", R]
 
-shell.prefix(f"set -euo pipefail; export PYTHONPATH='{workflow.basedir}'; ")
+PREFIX = f"set -euo pipefail; export PYTHONPATH='{workflow.basedir}'; "
+shell.prefix(PREFIX)
 
 
 wildcard_constraints:
@@ -47,6 +48,8 @@ onstart:
             f"another run is at work in {R}/: wait for it, or choose --config results=OTHER"
         )
     write_json(L.study, JOBS.plan.study.model_dump())
+    # The jobs of a run on this machine share a fork server, which ends with this process (bash's parent).
+    shell.prefix(PREFIX + "export FEWSTEP_FORK_SERVER=${{FEWSTEP_FORK_SERVER:-$PPID}}; ")
 
 
 onsuccess:

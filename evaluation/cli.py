@@ -133,8 +133,8 @@ def verdict(plan: Plan, layout: Layout) -> None:
 
     table = pd.read_csv(layout.root / "leaderboard.csv", keep_default_na=False)
     failed = table[~table.status.isin(["ok", "skipped"])]
-    models = records.load(layout.root)
-    models = models[(models.kind == "reference") & (models.status != "ok")]
+    known = records.load(layout.root)
+    models = known[(known.kind == "reference") & (known.status != "ok")]
     for row in models.itertuples():
         click.echo(f"{row.status}: {row.dataset} {row.model} (seed {row.train_seed}): {row.reason}", err=True)
     for row in failed.itertuples():
@@ -146,9 +146,15 @@ def verdict(plan: Plan, layout: Layout) -> None:
         click.echo("After a fix in a method's folder the next run tries it again; otherwise remove it:", err=True)
         click.echo(f"  python -m fewstep retry --study {layout.study} --results {layout.root}", err=True)
         sys.exit(int(plan.study.strict))
-    for reason in sorted({part for text in table["skipped"] for part in text.split("; ") if part}):
-        click.echo(f"skipped: {reason}", err=True)
+    for dataset, metric, reason in _skipped_metrics(known):
+        click.echo(f"skipped: {metric} on {dataset}: {reason}", err=True)
     click.echo(f"all {len(table)} points are ok; open {layout.root}/index.html")
+
+
+def _skipped_metrics(records) -> list[tuple[str, str, str]]:
+    """Metrics that could not be computed, e.g. for want of weights: dataset, metric, and what to do."""
+    rows = records[(records.status == "skipped") & (records.metric != "")]
+    return sorted(set(rows[["dataset", "metric", "reason"]].itertuples(index=False, name=None)))
 
 
 @click.command()

@@ -160,14 +160,17 @@ def _values(points: pd.DataFrame) -> dict[tuple, dict[str, Values]]:
 
 
 def _skipped(points: pd.DataFrame) -> dict[tuple, str]:
-    """`metric: reason; …` by (dataset, nfe, entrant), of metrics beside the primary one that were skipped."""
+    """`fid: weights; …` by (dataset, nfe, entrant), of metrics beside the primary one that were skipped.
+
+    The records hold the whole reason.
+    """
     rows = points[
         (points["status"] == "skipped") & ~points["metric"].isin([""]) & (points["metric"] != points["primary"])
     ]
     rows = rows[[*KEYS, "metric", "reason"]].drop_duplicates([*KEYS, "metric"])
     texts: dict[tuple, list[str]] = {}
     for *key, metric, reason in rows.itertuples(index=False):
-        texts.setdefault(tuple(key), []).append(f"{metric}: {reason}")
+        texts.setdefault(tuple(key), []).append(f"{metric}: {reason.partition(':')[0]}")
     return {key: "; ".join(sorted(found)) for key, found in texts.items()}
 
 

@@ -14,8 +14,7 @@ from collections.abc import Iterable
 from functools import cache
 from pathlib import Path
 
-import yaml
-
+from fewstep.files import parse_yaml
 from fewstep.registry import ROOT, Method
 
 PACKAGES = ("fewstep", "evaluation")
@@ -54,7 +53,7 @@ def file_hash(file: Path) -> str:
     if file.suffix == ".py":
         data = ast.dump(_parse(file)).encode()
     elif file.name == "method.yaml":
-        card = yaml.safe_load(file.read_text())
+        card = parse_yaml(file.read_text())
         data = json.dumps({key: value for key, value in card.items() if key not in PROSE}, default=str).encode()
     else:
         data = file.read_bytes()

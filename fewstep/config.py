@@ -10,6 +10,7 @@ from pydantic import Field, PositiveInt, field_validator
 
 from fewstep.errors import UserError
 from fewstep.facts import DATASETS, EXTRACTORS, METRICS
+from fewstep.files import parse_yaml
 from fewstep.schema import Strict, parse
 from fewstep.suggest import unknown
 
@@ -192,7 +193,7 @@ def make_study(content: dict[str, Any]) -> Study:
 def load_study(path: str | Path) -> Study:
     """Read a study from YAML."""
     try:
-        content = yaml.safe_load(Path(path).read_text())
+        content = parse_yaml(Path(path).read_text())
     except FileNotFoundError:
         raise UserError(f"no study {path}; there are config.yaml and studies/*.yaml") from None
     except UnicodeDecodeError:

@@ -48,6 +48,7 @@ class Field:
         self.whole = 0  # calls with all samples
         self.apart: Tensor | None = None  # calls of each sample beyond those, once there were calls with some
         self.evaluations = 0  # samples times calls
+        self.called: list[float | Tensor] = []  # the time of every call
         self.trajectory: list[tuple[Tensor, Tensor, Tensor]] | None = [] if record else None
 
     def __call__(self, x: Tensor, t: float | Tensor, rows: Tensor | None = None, of: int = 0) -> Prediction:
@@ -57,6 +58,7 @@ class Field:
         holds; only they are counted. Raises BudgetExceeded.
         """
         self._count(len(x), rows, of)
+        self.called.append(t)
         condition = self.condition
         if rows is not None:
             condition = {key: value[rows] for key, value in condition.items()}
@@ -82,6 +84,11 @@ class Field:
     def calls(self) -> int:
         """Network calls of the sample that had most."""
         return self.whole + (int(self.apart.max()) if self.apart is not None else 0)
+
+    @property
+    def levels(self) -> list[float]:
+        """The noise fraction u = sigma / (alpha + sigma) of every call, in order; of times a sample their mean."""
+        return [float(self.path.fraction(torch.as_tensor(t, dtype=torch.float64)).mean()) for t in self.called]
 
     @property
     def nfe(self) -> float:

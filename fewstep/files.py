@@ -11,6 +11,8 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+import yaml
+
 from fewstep.errors import UserError, WriteError
 
 UMASK = os.umask(0)
@@ -65,6 +67,11 @@ def read_json(path: str | Path) -> Any:
         raise UserError(f"{path} does not exist") from None
     except json.JSONDecodeError as error:
         raise UserError(f"{path} is not valid JSON ({error.msg}); delete it and run again") from None
+
+
+def parse_yaml(text: str) -> Any:
+    """YAML without objects, by libyaml where it is there: it is ten times faster. Raises yaml.YAMLError."""
+    return yaml.load(text, Loader=getattr(yaml, "CSafeLoader", yaml.SafeLoader))
 
 
 def digest(value: Any) -> str:

@@ -16,6 +16,7 @@ import yaml
 
 from fewstep.contract import NFE, Kind, MethodCard
 from fewstep.errors import UserError
+from fewstep.files import parse_yaml
 from fewstep.schema import parse
 from fewstep.suggest import unknown
 
@@ -119,7 +120,7 @@ def read_card(folder: Path) -> MethodCard:
     """method.yaml of one folder, checked. Raises UserError naming the file, the key and what is allowed."""
     file = folder / "method.yaml"
     try:
-        content = yaml.safe_load(file.read_text())
+        content = parse_yaml(file.read_text())
     except yaml.YAMLError as error:
         raise UserError(f"{file}: not valid YAML ({' '.join(str(error).split())})") from None
     card = parse(MethodCard, content, str(file))

@@ -5,6 +5,7 @@ The parent imports nothing heavy. It enforces wall-clock limits, which Snakemake
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import signal
@@ -15,6 +16,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from fewstep import forkserver
 from fewstep.errors import FAILED, OK, OUT_OF_MEMORY, TIMEOUT
 from fewstep.files import write_json
 from fewstep.layout import WAITING
@@ -61,14 +63,17 @@ def _run_once(stage, args, state_dir: Path, limit: float, beat: Path | None) -> 
     file = state_dir / "outcome.json"
     file.unlink(missing_ok=True)
     job = state_dir / "job.json"
-    write_json(job, {"stage": stage, "args": args, "outcome": str(file), "parent": os.getpid()})
-    worker = subprocess.Popen([sys.executable, "-m", "fewstep.worker", str(job)])
+    write_json(job, {"stage": stage, "args": args, "outcome": str(file)})
+    worker = forkserver.start(job) or subprocess.Popen(
+        [sys.executable, "-m", "fewstep.worker", str(job), str(os.getpid())]
+    )
     previous = signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))
     try:
         sign, since = _sign(beat, state_dir), time.monotonic()
         allowed = limit if beat is None else max(limit, STARTUP)
         while worker.poll() is None:
-            time.sleep(POLL)
+            with contextlib.suppress(subprocess.TimeoutExpired):
+                worker.wait(POLL)
             if (now := _sign(beat, state_dir)) != sign:
                 sign, since, allowed = now, time.monotonic(), limit
             if time.monotonic() - since > allowed:

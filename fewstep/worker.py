@@ -1,7 +1,8 @@
-"""The worker process: `python -m fewstep.worker JOB.json`, started by `fewstep.supervise`."""
+"""The worker process: `python -m fewstep.worker JOB.json PARENT`, started by `fewstep.supervise`."""
 
 from __future__ import annotations
 
+import atexit
 import contextlib
 import importlib
 import json
@@ -11,6 +12,7 @@ import threading
 import time
 import traceback
 from pathlib import Path
+from typing import NoReturn
 
 from fewstep.errors import OK, UserError, one_line, status_of
 from fewstep.files import write_json
@@ -24,10 +26,10 @@ def _end_with_parent(parent: int) -> None:
     os._exit(1)
 
 
-def main(job_file: str) -> int:
-    """Run the job and leave its outcome beside it."""
+def main(job_file: str, parent: str) -> int:
+    """Run the job and leave its outcome beside it; end when the process `parent` does."""
     job = json.loads(Path(job_file).read_text())
-    threading.Thread(target=_end_with_parent, args=(job["parent"],), daemon=True).start()
+    threading.Thread(target=_end_with_parent, args=(int(parent),), daemon=True).start()
     stage = importlib.import_module(job["stage"])
     try:
         stage.run(**job["args"])
@@ -43,5 +45,15 @@ def main(job_file: str) -> int:
     return outcome["status"] != OK
 
 
+def _leave(code: int) -> NoReturn:
+    """End as Python does, but leave the memory to the system: to free PyTorch's objects one by one takes a second."""
+    try:
+        atexit._run_exitfuncs()
+        sys.stdout.flush()
+        sys.stderr.flush()
+    finally:
+        os._exit(code)
+
+
 if __name__ == "__main__":
-    sys.exit(main(sys.argv[1]))
+    _leave(main(*sys.argv[1:]))

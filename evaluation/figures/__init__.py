@@ -7,16 +7,20 @@ import pandas as pd
 from evaluation import records as recs
 from evaluation.figures import (
     curvature,
-    emphasis,
     entrant_grids,
+    quality_vs_gflop,
     quality_vs_nfe,
     quality_vs_seconds,
+    quality_vs_total_cost,
     ranking,
     sample_grid,
     samples_2d,
+    schedules,
+    training_curves,
     trajectories_2d,
+    trajectories_pca,
 )
-from evaluation.figures.style import Style, new_figure, save
+from evaluation.figures.style import new_figure, save
 from evaluation.leaderboard import leaderboard
 
 # In the order in which a page shows them. A kind draws nothing for a dataset that it does not suit.
@@ -24,27 +28,28 @@ KINDS = {
     "quality_vs_nfe": quality_vs_nfe,
     "ranking": ranking,
     "quality_vs_seconds": quality_vs_seconds,
+    "quality_vs_gflop": quality_vs_gflop,
+    "quality_vs_total_cost": quality_vs_total_cost,
     "curvature": curvature,
+    "trajectories_2d": trajectories_2d,
+    "trajectories_pca": trajectories_pca,
+    "schedules": schedules,
     "sample_grid": sample_grid,
     "samples_2d": samples_2d,
-    "trajectories_2d": trajectories_2d,
+    "training_curves": training_curves,
     "entrant_grids": entrant_grids,
 }
 
 
 def make_all(results: Path, only: str | None = None) -> list[Path]:
-    """Draw every figure of every dataset, or of the dataset `only`, below `results/figures`; return the files.
-
-    Colours and markers come from the whole study, so that a dataset drawn alone looks as it does among the others.
-    """
+    """Draw every figure of every dataset, or of the dataset `only`, below `results/figures`; return the files."""
     records = recs.load(results)
     board = leaderboard(records)
-    style = Style.of(board, emphasis.by_prominence(board))
     paths: list[Path] = []
     for dataset in sorted(board["dataset"].unique()):
         if only in (None, dataset):
             for kind in KINDS.values():
-                paths += kind.draw(dataset, board, records, results, style)
+                paths += kind.draw(dataset, board, records, results)
     return paths
 
 

@@ -4,12 +4,13 @@ from pathlib import Path
 
 import pandas as pd
 
-from evaluation.figures.style import INK, Style, new_figure, save
+from evaluation.figures import palette
+from evaluation.figures.style import INK, new_figure, over_text, save
 from evaluation.leaderboard import human
 from evaluation.statistics import summarise_measurement
 
 
-def draw(dataset: str, board: pd.DataFrame, records: pd.DataFrame, results: Path, style: Style) -> list[Path]:
+def draw(dataset: str, board: pd.DataFrame, records: pd.DataFrame, results: Path) -> list[Path]:
     """Draw `<dataset>_curvature`: one bar a model, straightest at the top."""
     measured = records[
         (records["dataset"] == dataset) & (records["kind"] == "reference") & (records["metric"] == "curvature")
@@ -29,12 +30,12 @@ def draw(dataset: str, board: pd.DataFrame, records: pd.DataFrame, results: Path
     numbers = pd.DataFrame(rows).sort_values(["mean", "model"]).reset_index(drop=True)
     figure = new_figure(7.5, 0.9 + 0.27 * len(numbers))
     axis = figure.subplots()
-    axis.barh(
-        numbers["model"], numbers["mean"], color=[style.colour.get(m, "#777777") for m in numbers["model"]], height=0.72
-    )
+    axis.barh(numbers["model"], numbers["mean"], color=[palette.of_model(m) for m in numbers["model"]], height=0.72)
     right = numbers["mean"].max() * 1.25
     for i, row in numbers.iterrows():
-        axis.hlines(i, max(row["low"], 0), min(row["high"], right), color=INK, linewidth=1)
+        wide = row["high"] - row["low"] > 0.01 * right
+        for colour, width in (("white", 3 * wide), (INK, 1.2)):  # seen on a dark bar as beside it
+            axis.hlines(i, max(row["low"], 0), min(row["high"], right), color=colour, linewidth=width)
         axis.annotate(
             human(row["mean"]), (1.01, i), xycoords=("axes fraction", "data"), va="center", fontsize=8, color=INK
         )
@@ -45,7 +46,7 @@ def draw(dataset: str, board: pd.DataFrame, records: pd.DataFrame, results: Path
     axis.tick_params(axis="y", length=0)
     axis.set_xlabel("curvature of the ODE paths (0 is straight)")
     axis.set_title(dataset, loc="left")
-    over = " and ".join(sorted(set(numbers["interval_over"]) - {"none"})).replace("_", " ") or "nothing"
+    over = over_text(numbers["interval_over"]) or "nothing"
     steps = numbers["n_steps"].dropna()
     caption = f"Curvature of the ODE paths on {dataset}, 0 is straight; 95 % intervals over {over}"
     caption += f", {int(numbers['n_paths'].max())} paths" if numbers["n_paths"].notna().any() else ""

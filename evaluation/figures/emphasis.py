@@ -54,23 +54,28 @@ def best_first(rows: pd.DataFrame, most: int) -> pd.DataFrame:
     return rows.drop(columns=["_order", "_late"])
 
 
-def by_prominence(board: pd.DataFrame) -> list[str]:
-    """All solvers of a study, those that are emphasised for the most models first: they get the clearest colours."""
-    entrants = board[board["kind"] == "entrant"]
-    times = dict.fromkeys(sorted(set(entrants["solver"])), 0)
-    for _, rows in drawable(entrants).groupby(["dataset", "baseline", "accelerator"]):
-        for solver in emphasised(rows):
-            times[solver] += 1
-    return sorted(times, key=lambda s: (-times[s], s)) if len(times) > MOST else list(times)
-
-
 def drawable(rows: pd.DataFrame) -> pd.DataFrame:
     """Rows that a log scale can show."""
     return rows[(rows["status"] == "ok") & (rows["mean"] > 0)]
 
 
-def of_panel(rows: pd.DataFrame) -> set[tuple[str, str]]:
-    """(model, solver) of the lines to emphasise where several models share a panel, each with its share of the room."""
+def of_panel(rows: pd.DataFrame, by_front: bool = False) -> set[tuple[str, str]]:
+    """(model, solver) of the lines to emphasise where several models share a panel, each with its share of the room.
+
+    `by_front`: those with most points on the panel's Pareto front (the column `pareto`) come before others.
+    """
     groups = list(rows.groupby("model"))
     share = max(1, MOST // max(1, len(groups)))
-    return {(model, solver) for model, group in groups for solver in emphasised(group, share)}
+    choose = ahead if by_front else emphasised
+    return {(model, solver) for model, group in groups for solver in choose(group, share)}
+
+
+def ahead(rows: pd.DataFrame, most: int = MOST) -> list[str]:
+    """Solvers of one model, at most `most`: all, else the reference and those with most points on the Pareto front."""
+    solvers = sorted(set(rows["solver"]))
+    if len(solvers) <= most:
+        return solvers
+    points = rows.groupby("solver")["pareto"].sum()
+    kept = [reference(solvers)] if most > 1 else []
+    best = [s for s in sorted(solvers, key=lambda s: (-points[s], s)) if points[s] and s not in kept]
+    return sorted([*kept, *best][:most]) or emphasised(rows, most)

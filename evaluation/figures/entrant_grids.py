@@ -9,7 +9,6 @@ from PIL import Image, ImageDraw, ImageFont
 
 from evaluation.figures import tensors
 from evaluation.figures.samples_2d import plane_data
-from evaluation.figures.style import Style
 from evaluation.records import entrant_file
 from fewstep.files import write_bytes
 
@@ -21,7 +20,7 @@ LABEL = 56
 HEAD = 20
 
 
-def draw(dataset: str, board: pd.DataFrame, records: pd.DataFrame, results: Path, style: Style) -> list[Path]:
+def draw(dataset: str, board: pd.DataFrame, records: pd.DataFrame, results: Path) -> list[Path]:
     """Write `figures/entrants/<dataset>/seed<S>/<model>/<solver>.png` for every sample file of the dataset."""
     points = records[(records["dataset"] == dataset) & (records["kind"] != "reference")]
     image = set(points["family"]) == {"image"}
@@ -39,7 +38,7 @@ def draw(dataset: str, board: pd.DataFrame, records: pd.DataFrame, results: Path
             picture = _images(title, rows) if image else _planes(title, rows, float(np.abs(data).max()) * 1.35)
             paths.append(picture_file(results, point))
             buffer = io.BytesIO()
-            picture.save(buffer, format="PNG", optimize=True)
+            picture.save(buffer, format="PNG")
             write_bytes(paths[-1], buffer.getvalue())
     return paths
 

@@ -3,12 +3,18 @@
 from pathlib import Path
 
 import pandas as pd
+from matplotlib.ticker import EngFormatter
 
-from evaluation.figures.quality_vs_nfe import panels
-from evaluation.figures.style import Style
+from evaluation.figures.quality import Cost, panels
+
+SECONDS = Cost(
+    "seconds_per_sample",
+    "time per sample",
+    "against measured seconds per sample, on the device and batch size that the provenance names",
+    EngFormatter(unit="s"),
+)
 
 
-def draw(dataset: str, board: pd.DataFrame, records: pd.DataFrame, results: Path, style: Style) -> list[Path]:
+def draw(dataset: str, board: pd.DataFrame, records: pd.DataFrame, results: Path) -> list[Path]:
     """Draw `<dataset>_quality_vs_seconds`."""
-    caption = "against measured seconds per sample, on the device and batch size that the provenance names"
-    return panels(dataset, board, results, style, x="seconds_per_sample", name="quality_vs_seconds", caption=caption)
+    return panels(dataset, board, results, SECONDS, "quality_vs_seconds")

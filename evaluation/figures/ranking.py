@@ -12,20 +12,21 @@ from matplotlib.figure import Figure
 from matplotlib.patches import Rectangle
 from matplotlib.ticker import FuncFormatter, NullLocator
 
-from evaluation.figures.style import INK, MUTED, Style, new_figure, save, seeds_text
+from evaluation.figures.multiples import pack
+from evaluation.figures.style import INK, MAX_HEIGHT, MAX_WIDTH, MUTED, new_figure, save, seeds_text
 from evaluation.leaderboard import rounded
 from evaluation.records import model_name
 from fewstep.pictures import RANKED
 
 COLOURS = "viridis_r"  # from light, the best, to dark: in grey print as in colour
 SCALES = (3, 10, 30, 100, 300, 1000)  # the darkest colour is one of these times the best
-ROW, HEAD, FOOT = 0.17, 0.55, 0.75  # inches: of a solver, above a panel, below all panels
-LETTER, MEAN = 0.058, 0.42  # of a solver's name or a value, and of the column of mean ranks
-SHAPE = 1.4  # width by height of the figure, about
-TOP = 3  # ranks that are written out
+ROW, HEAD, FOOT = 0.155, 0.52, 0.72  # inches: of a solver, above a panel, below all panels
+LETTER, MEAN = 0.062, 0.4  # of a solver's name or a value, and of the column of mean ranks
+SMALL = 7  # points
+TOP = 3  # ranks in bold
 
 
-def draw(dataset: str, board: pd.DataFrame, records: pd.DataFrame, results: Path, style: Style) -> list[Path]:
+def draw(dataset: str, board: pd.DataFrame, records: pd.DataFrame, results: Path) -> list[Path]:
     """Draw `<dataset>_ranking`; models with a single solver have nothing to rank and no panel."""
     rows = board[(board["dataset"] == dataset) & (board["kind"] == "entrant")]
     numbers = table(rows)
@@ -79,28 +80,28 @@ def short(value: float) -> str:
 
 
 def _figure(panels: dict[str, pd.DataFrame], metric: str) -> Figure:
-    """All panels in a grid that is about as wide as a page, every cell of the same size."""
+    """All panels packed into as many columns as make the print largest on a page, every cell of the same size."""
     points = pd.concat(panels.values())
     nfes = sorted(set(points["nfe"]))
-    tall = [rows["solver"].nunique() * ROW for rows in panels.values()]
-    left = 0.2 + LETTER * points["solver"].str.len().max()
-    longest = max(4, *points.loc[points["status"] == "ok", "value"].map(short).str.len(), 0)
-    cells = len(nfes) * (0.22 + 0.78 * LETTER * longest)
-    width = left + cells + MEAN + 0.1
+    tall = [HEAD + rows["solver"].nunique() * ROW for rows in panels.values()]
+    left = 0.12 + LETTER * points["solver"].str.len().max()
+    longest = max(3, *points.loc[points["status"] == "ok", "value"].map(short).str.len(), 0)
+    cells = len(nfes) * (0.08 + LETTER * longest)
+    width = left + cells + MEAN
 
-    def lines(across: int) -> list[float]:
-        """Heights of the grid's lines with so many panels each."""
-        return [max(tall[i : i + across]) + HEAD for i in range(0, len(tall), across)]
+    def scale(across: int) -> float:
+        """How large the print is on a page, upright or across; 1 is its own size."""
+        wide, high = across * width, pack(tall, across)[1] + FOOT
+        return max(min(1, MAX_WIDTH / wide, MAX_HEIGHT / high), min(1, MAX_HEIGHT / wide, MAX_WIDTH / high))
 
-    full = sorted({math.ceil(len(tall) / n) for n in range(1, len(tall) + 1)})  # no line of the grid nearly empty
-    across = min(full, key=lambda n: abs(math.log(n * width / (sum(lines(n)) + FOOT) / SHAPE)))
-    wide, high = max(across * width, 6.5), sum(lines(across)) + FOOT
+    across = max(range(1, len(tall) + 1), key=scale)
+    places, height = pack(tall, across)
+    wide, high = max(across * width, 6.5), height + FOOT
     figure = new_figure(wide, high, tallest=high)
     figure.set_layout_engine("none")  # everything here has its place in inches
     norm = colors.LogNorm(1, _darkest(points["ratio_to_best"]))
-    for i, (model, rows) in enumerate(panels.items()):
-        bottom = high - sum(lines(across)[: i // across]) - HEAD - tall[i]
-        place = ((i % across) * width + left) / wide, bottom / high, cells / wide, tall[i] / high
+    for (column, top), deep, (model, rows) in zip(places, tall, panels.items(), strict=True):
+        place = (column * width + left) / wide, (high - top - deep) / high, cells / wide, (deep - HEAD) / high
         _panel(figure.add_axes(place), model, rows, nfes, norm)
     _legend(figure, wide, high, norm, metric, set(points["status"]) - {"ok"})
     return figure
@@ -119,42 +120,31 @@ def _panel(axis: Axes, model: str, rows: pd.DataFrame, nfes: list[int], norm: co
     end = len(nfes) - 0.5
     for i, mean in enumerate(rows.groupby("solver", sort=False)["mean_rank"].first()):
         text = "" if pd.isna(mean) else f"{mean:.1f}"
-        axis.annotate(text, (end, i), (4, 0), textcoords="offset points", fontsize=6.5, color=INK, va="center")
-    small = {"textcoords": "offset points", "fontsize": 6.5, "color": MUTED, "linespacing": 0.9}
+        axis.annotate(text, (end, i), (4, 0), textcoords="offset points", fontsize=SMALL, color=INK, va="center")
+    small = {"textcoords": "offset points", "fontsize": SMALL, "color": MUTED, "linespacing": 0.9}
     axis.annotate("mean\nrank", (end, -0.5), (4, 2), va="bottom", **small)
     axis.annotate("NFE", (-0.5, -0.5), (-3, 3.5), va="bottom", ha="right", **small)
     axis.annotate(
         model, (-0.5, -0.5), (0, 17), textcoords="offset points", fontsize=9, weight="bold", color=INK, va="bottom"
     )
     axis.set(xlim=(-0.5, end), ylim=(len(solvers) - 0.5, -0.5))
-    axis.set_xticks(range(len(nfes)), map(str, nfes), fontsize=7)
-    axis.set_yticks(range(len(solvers)), solvers, fontsize=7)
+    axis.set_xticks(range(len(nfes)), map(str, nfes), fontsize=SMALL)
+    axis.set_yticks(range(len(solvers)), solvers, fontsize=SMALL)
     axis.tick_params(length=0, pad=3, top=False, labeltop=True, labelbottom=False, colors=INK)
     axis.spines[:].set_visible(False)
 
 
 def _cell(axis: Axes, x: int, y: int, row: Any, norm: colors.Normalize) -> None:
-    """The value on the colour of its ratio, the rank at its left; for a point that is not ok its letter on grey."""
+    """The value on the colour of its ratio; for a point that is not ok its letter on grey."""
     ok = row.status == "ok"
     face = "#f0f0f0" if not ok or pd.isna(row.ratio_to_best) else colormaps[COLOURS](float(norm(row.ratio_to_best)))
     axis.add_patch(Rectangle((x - 0.5, y - 0.5), 1, 1, facecolor=face, edgecolor="white", linewidth=0.6))
-    centred = {"ha": "center", "va": "center_baseline", "fontsize": 6.5}
+    centred = {"ha": "center", "va": "center_baseline", "fontsize": SMALL}
     if not ok:
         axis.text(x, y, mark(row.status), color="#a02020", style="italic", **centred)
         return
     ink = "#000000" if _luminance(face) > 0.18 else "#ffffff"  # where both have the same contrast
-    axis.text(x + 0.06, y, short(row.value), color=ink, weight="bold" if row.rank <= TOP else "normal", **centred)
-    if row.rank <= TOP:
-        axis.annotate(
-            str(row.rank),
-            (x - 0.5, y - 0.5),
-            (1.5, -1.5),
-            textcoords="offset points",
-            va="top",
-            fontsize=4.8,
-            weight="bold",
-            color=ink,
-        )
+    axis.text(x, y, short(row.value), color=ink, weight="bold" if row.rank <= TOP else "normal", **centred)
 
 
 def mark(status: str) -> str:
@@ -175,9 +165,9 @@ def _legend(figure: Figure, wide: float, high: float, norm: colors.LogNorm, metr
     bar.set_ticks([t for t in (1, 2, 3, 5, 10, 20, 30, 50, 100, 200, 300, 500, 1000) if t <= norm.vmax])
     bar.ax.xaxis.set_major_formatter(FuncFormatter(lambda v, _: f"{v:.0f}"))
     bar.ax.xaxis.set_minor_locator(NullLocator())
-    bar.ax.tick_params(labelsize=7, pad=1, length=2)
+    bar.ax.tick_params(labelsize=SMALL, pad=1, length=2)
     bar.outline.set_visible(False)
     bar.set_label(f"{metric}, times the panel's best at that NFE", fontsize=7.5, labelpad=2)
-    marks = ["bold, with a number: the three best", "no cell: the solver can't make that NFE"]
+    marks = ["bold: the three best", "no cell: the solver can't make that NFE"]
     marks += [", ".join(f"{mark(s)}: {s.replace('_', ' ')}" for s in sorted(statuses))] if statuses else []
     figure.text(3 / wide, 0.58 / high, "\n".join(marks), fontsize=7.5, color=INK, va="top", linespacing=1.4)

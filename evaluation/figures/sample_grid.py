@@ -7,20 +7,23 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 from matplotlib.axes import Axes
+from matplotlib.figure import Figure
 
 from evaluation.figures import tensors
 from evaluation.figures.emphasis import MOST, best_first, reference
-from evaluation.figures.style import Style, new_figure, save
+from evaluation.figures.multiples import pack
+from evaluation.figures.style import MAX_HEIGHT, MAX_WIDTH, new_figure, save
 from evaluation.leaderboard import human
 from evaluation.records import entrant_file
 
 COLUMNS = 12  # latents shown
 MOST_ROWS = 26  # of a block before it continues beside itself
-BLOCKS_ACROSS = 3
+LARGEST, SMALLEST = 0.34, 0.1  # inches, of an image's side
+PER_LETTER, BESIDE, ABOVE = 0.066, 0.12, 0.3  # inches: of a label's letter, between blocks, of a block's title
 GAP = 0.08  # between images, of an image's side
 
 
-def draw(dataset: str, board: pd.DataFrame, records: pd.DataFrame, results: Path, style: Style) -> list[Path]:
+def draw(dataset: str, board: pd.DataFrame, records: pd.DataFrame, results: Path) -> list[Path]:
     """Draw `<dataset>_sample_grid_nfe<n>` at the smallest and at the middle NFE of an image dataset."""
     rows = board[(board["dataset"] == dataset) & (board["kind"] == "entrant")]
     points = records[(records["dataset"] == dataset) & (records["kind"] != "reference")]
@@ -44,18 +47,8 @@ def _grid(dataset: str, rows: pd.DataFrame, nfe: int, seed: int, results: Path) 
         blocks += [(baseline, strips[i : i + size]) for i in range(0, len(strips), size)]
         shown = group[["entrant", "solver", "nfe", "status", "metric", "mean"]]
         numbers.append(shown.assign(train_seed=seed, n_images=COLUMNS))
-    tallest = max(len(strips) for _, strips in blocks)
-    across = min(BLOCKS_ACROSS, len(blocks))
-    down = math.ceil(len(blocks) / across)
-    cell = min(0.34, (7.2 / down - 0.4) / tallest)
-    longest = max(len(name) for _, strips in blocks for name, _ in strips)
-    width, height = 0.2 + 0.075 * longest + COLUMNS * cell * (1 + GAP), 0.4 + tallest * cell * (1 + GAP)
-    figure = new_figure(0.3 + across * width, 0.2 + down * height)
-    axes = list(figure.subplots(down, across, squeeze=False).flat)
-    for axis, (baseline, strips) in zip(axes, blocks, strict=False):
-        _block(axis, baseline, strips, tallest)
-    for axis in axes[len(blocks) :]:
-        axis.set_visible(False)
+    label = PER_LETTER * max(len(name) for _, strips in blocks for name, _ in strips) + BESIDE
+    figure = _figure(blocks, label)
     caption = (
         f"Samples of {dataset} at NFE {nfe}, training seed {seed}: {COLUMNS} latents, the same in every row; the first "
         f"row of a baseline is its converged ODE solution. Numbers are the mean {rows['metric'].iloc[0]}, best first."
@@ -64,6 +57,31 @@ def _grid(dataset: str, rows: pd.DataFrame, nfe: int, seed: int, results: Path) 
         plain = reference(sorted(set(rows["solver"])))
         caption += f" Of a model's many solvers the best at this NFE are shown, one of those that tie, and {plain}."
     return save(figure, results, f"{dataset}_sample_grid_nfe{nfe}", caption, pd.concat(numbers))
+
+
+def _figure(blocks: list[tuple[str, list]], label: float) -> Figure:
+    """The blocks packed into as many columns as make the images largest on a page; `label` inches for their names."""
+    rows = [len(strips) for _, strips in blocks]
+
+    def side(across: int) -> float:
+        wide = ((MAX_WIDTH - 0.1) / across - label) / COLUMNS
+        column, _ = pack(rows, across)
+        deepest = max(sum(c == k for c, _ in column) for k in range(across))  # blocks, each with a title
+        high = (MAX_HEIGHT - deepest * ABOVE) / pack(rows, across)[1]
+        return min(LARGEST, wide / (1 + GAP), high / (1 + GAP))
+
+    across = max(range(1, len(blocks) + 1), key=side)
+    step = max(side(across), SMALLEST) * (1 + GAP)
+    places, height = pack([ABOVE + n * step for n in rows], across)
+    width = label + COLUMNS * step
+    figure = new_figure(across * width + 0.1, height, tallest=height)
+    figure.set_layout_engine("none")  # everything here has its place in inches
+    wide, high = figure.get_size_inches()
+    for (column, top), n, (baseline, strips) in zip(places, rows, blocks, strict=True):
+        left, bottom = column * width + label, high - top - ABOVE - n * step
+        axis = figure.add_axes((left / wide, bottom / high, COLUMNS * step / wide, n * step / high))
+        _block(axis, baseline, strips)
+    return figure
 
 
 def chosen(rows: pd.DataFrame) -> pd.DataFrame:
@@ -98,7 +116,7 @@ def _joined(images: np.ndarray) -> np.ndarray:
     return np.concatenate(list(padded), axis=1)
 
 
-def _block(axis: Axes, baseline: str, strips: list, tallest: int) -> None:
+def _block(axis: Axes, baseline: str, strips: list) -> None:
     step = 1 + GAP
     for i, (_, images) in enumerate(strips):
         if isinstance(images, str):
@@ -108,9 +126,8 @@ def _block(axis: Axes, baseline: str, strips: list, tallest: int) -> None:
         extent = (0, len(images) * step, (i + 1) * step - GAP, i * step)
         axis.imshow(strip, extent=extent, interpolation="nearest")
     axis.set_xlim(0, COLUMNS * step)
-    axis.set_ylim(tallest * step, 0)
-    axis.set_aspect("equal")
-    axis.set_anchor("N")
+    axis.set_ylim(len(strips) * step, 0)
+    axis.set_aspect("auto")
     axis.set_xticks([])
     axis.set_yticks([(i + 0.45) * step for i in range(len(strips))], [name for name, _ in strips], fontsize=7.5)
     axis.tick_params(axis="y", length=0, pad=2)

@@ -7,16 +7,16 @@ import numpy as np
 import pandas as pd
 from matplotlib.axes import Axes
 
-from evaluation.figures import tensors
-from evaluation.figures.style import INK, MUTED, Style, new_figure, save
+from evaluation.figures import palette, tensors
+from evaluation.figures.style import INK, MUTED, new_figure, save
 from evaluation.leaderboard import human
 from evaluation.records import entrant_file, model_name
 
 POINTS = 600
-PER_ROW = 7
+PER_ROW = 4
 
 
-def draw(dataset: str, board: pd.DataFrame, records: pd.DataFrame, results: Path, style: Style) -> list[Path]:
+def draw(dataset: str, board: pd.DataFrame, records: pd.DataFrame, results: Path) -> list[Path]:
     """Draw `<dataset>_samples_2d_nfe<n>` at the smallest and at the middle NFE of a dataset of points in the plane."""
     data = plane_data(dataset, records, results)
     if data is None:
@@ -26,9 +26,7 @@ def draw(dataset: str, board: pd.DataFrame, records: pd.DataFrame, results: Path
     seed = int(records.loc[records["dataset"] == dataset, "train_seed"].min())
     paths = []
     for nfe in dict.fromkeys((int(nfes[0]), int(nfes[(len(nfes) - 1) // 2]))) if nfes else ():
-        paths += _figure(
-            dataset, rows[(rows["nfe"] == nfe) & (rows["status"] == "ok")], nfe, seed, data, results, style
-        )
+        paths += _figure(dataset, rows[(rows["nfe"] == nfe) & (rows["status"] == "ok")], nfe, seed, data, results)
     return paths
 
 
@@ -40,12 +38,13 @@ def plane_data(dataset: str, records: pd.DataFrame, results: Path) -> np.ndarray
     return x if x is not None and x.ndim == 2 and x.shape[1] == 2 else None
 
 
-def panel_axes(n: int, height: float):
-    """A figure of n square panels, PER_ROW in a row, and its axes."""
+def panel_axes(n: int, data: np.ndarray, height: float):
+    """A figure of n panels of the data's shape, PER_ROW in a row, `height` inches for a title; and its axes."""
     n_rows = math.ceil(n / PER_ROW)
     n_columns = math.ceil(n / n_rows)
-    side = min(2.3, 7.4 / n_rows)
-    figure = new_figure(0.3 + n_columns * side, 0.4 + n_rows * (side + height))
+    reach = _reach(data)
+    side = min(2.5, (7.3 / n_rows - height) * reach[0] / reach[1])
+    figure = new_figure(0.3 + n_columns * side, 0.3 + n_rows * (side * reach[1] / reach[0] + height))
     axes = list(figure.subplots(n_rows, n_columns, squeeze=False).flat)
     for axis in axes:
         axis.set_axis_off()
@@ -53,12 +52,18 @@ def panel_axes(n: int, height: float):
 
 
 def set_limits(axis: Axes, data: np.ndarray, margin: float) -> None:
-    """A square around the data, `margin` times its largest coordinate to each side."""
-    reach = float(np.abs(data).max()) * margin
-    axis.set(xlim=(-reach, reach), ylim=(-reach, reach), aspect="equal")
+    """A frame around the data, `margin` times as far to each side as the farthest point."""
+    x, y = _reach(data) * margin
+    axis.set(xlim=(-x, x), ylim=(-y, y), aspect="equal")
 
 
-def _figure(dataset, rows: pd.DataFrame, nfe: int, seed: int, data, results: Path, style: Style) -> list[Path]:
+def _reach(data: np.ndarray) -> np.ndarray:
+    """How far the data extends from 0 along each axis [2]; not less than half as far along one as along the other."""
+    reach = np.abs(data).max(axis=0)
+    return np.maximum(reach, reach.max() / 2)
+
+
+def _figure(dataset, rows: pd.DataFrame, nfe: int, seed: int, data, results: Path) -> list[Path]:
     best = rows.sort_values(["mean", "entrant"]).groupby(["baseline", "accelerator"], sort=True).head(1)
     best = best.sort_values(["accelerator", "baseline"], key=lambda c: c.replace("none", ""))
     panels = []
@@ -69,12 +74,12 @@ def _figure(dataset, rows: pd.DataFrame, nfe: int, seed: int, data, results: Pat
             panels.append((row, points))
     if not panels:
         return []
-    figure, axes = panel_axes(len(panels), height=0.25)
+    figure, axes = panel_axes(len(panels), data, height=0.42)
     frames = []
     for axis, (row, points) in zip(axes, panels, strict=False):
         model = model_name(row["baseline"], row["accelerator"])
         axis.scatter(*data.T, s=3, color="#d4d4d4", linewidths=0, rasterized=True)
-        colour = style.colour[model] if "+" in model else INK  # a baseline's shade of grey is too near the data's
+        colour = palette.of_model(model) if "+" in model else INK  # a baseline's shade of grey is too near the data's
         axis.scatter(*points.T, s=3, color=colour, linewidths=0, alpha=0.8, rasterized=True)
         set_limits(axis, data, 1.35)
         axis.set_title(f"{model}", fontsize=9, pad=12)

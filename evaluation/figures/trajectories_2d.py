@@ -4,20 +4,23 @@ from pathlib import Path
 
 import numpy as np
 import pandas as pd
+from matplotlib import colormaps
 from matplotlib.cm import ScalarMappable
 from matplotlib.collections import LineCollection
+from matplotlib.colors import ListedColormap
 
 from evaluation.figures import tensors
 from evaluation.figures.samples_2d import panel_axes, plane_data, set_limits
-from evaluation.figures.style import Style, save
+from evaluation.figures.style import save
 from evaluation.records import model_name
 
 PATHS = 48
 STEPS = 32  # segments drawn of a path
-COLOURS = "viridis_r"
+# From noise to data; without the brightest part of viridis, which is hard to see on white.
+COLOURS = ListedColormap(colormaps["viridis_r"](np.linspace(0.1, 1, 256)), "time")
 
 
-def draw(dataset: str, board: pd.DataFrame, records: pd.DataFrame, results: Path, style: Style) -> list[Path]:
+def draw(dataset: str, board: pd.DataFrame, records: pd.DataFrame, results: Path) -> list[Path]:
     """Draw `<dataset>_trajectories_2d`."""
     data = plane_data(dataset, records, results)
     if data is None:
@@ -43,7 +46,7 @@ def _thin(paths: np.ndarray, times: np.ndarray) -> tuple[np.ndarray, np.ndarray]
 
 
 def _figure(dataset: str, panels: list, seed: int, data: np.ndarray, results: Path) -> list[Path]:
-    figure, axes = panel_axes(len(panels), height=0.1)
+    figure, axes = panel_axes(len(panels), data, height=0.28)
     frames = []
     far = 1.1 * max(1.0, 3.2 / float(np.abs(data).max()))  # three standard deviations of the noise end fit in
     cut = False

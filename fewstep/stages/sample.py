@@ -23,6 +23,7 @@ from fewstep.config import DatasetStudy
 from fewstep.device import lease
 from fewstep.errors import OK, Diverged, FewstepError, Upstream, WriteError, one_line, status_of
 from fewstep.facts import DATASETS
+from fewstep.field import Field
 from fewstep.files import write_json
 from fewstep.headers import read_header
 from fewstep.images import to_uint8
@@ -83,14 +84,17 @@ def _gather(state: Path, entrant: Entrant, output: Path, header: dict[str, Any])
 
 
 class _Draw:
-    """`draw(nfe)` gives all samples of one NFE, with what they cost; latents are drawn off the clock."""
+    """`draw(nfe)` gives all samples of one NFE, with what they cost; latents are drawn off the clock.
+
+    batch gives the samples [B, ...] of some latents, and the field that was called for them (a control calls none).
+    """
 
     def __init__(
         self,
         section: DatasetStudy,
         shape: tuple[int, ...],
         start: Callable[[range], Tensor],
-        batch: Callable[[range, Tensor, int], tuple[Tensor, float]],
+        batch: Callable[[range, Tensor, int], tuple[Tensor, Field | None]],
         adaptive: bool = False,
     ):
         self.section, self.shape, self.start, self.batch, self.adaptive = section, shape, start, batch, adaptive
@@ -99,12 +103,12 @@ class _Draw:
 
     def __call__(self, nfe: int) -> tuple[Tensor, dict[str, Any]]:
         n = self.section.n_samples
-        out, seconds, calls = torch.empty(n, *self.shape), 0.0, []
+        out, seconds, calls, levels = torch.empty(n, *self.shape), 0.0, [], []
         for start in range(0, n, self.section.batch):
             indices = range(start, min(start + self.section.batch, n))
             z = self.start(indices)
             before = time.perf_counter()
-            samples, used = self.batch(indices, z, nfe)
+            samples, field = self.batch(indices, z, nfe)
             if samples.is_cuda:
                 torch.cuda.synchronize()
             seconds += time.perf_counter() - before
@@ -115,12 +119,13 @@ class _Draw:
                     f"{int((~samples.isfinite()).flatten(1).any(1).sum())} of {len(indices)} samples are not finite"
                 )
             out[start : start + len(indices)] = samples.float().cpu()
-            calls += [used] * len(indices)
+            calls += [field.nfe if field else 0] * len(indices)
+            levels = levels or [float(f"{u:.6g}") for u in (field.levels if field else [])]  # of the first batch
         if len(set(calls)) != 1 and not self.adaptive:
             raise FewstepError(f"batches used different numbers of network calls: {sorted(set(calls))}")
         measured = sum(calls) / n
         cost = {"seconds_per_sample": seconds / n, "gflop_per_sample": measured * self.flops_per_call / 1e9}
-        return out, {"nfe_measured": measured, "n_samples": n, **cost, **self.fit_cost}
+        return out, {"nfe_measured": measured, "n_samples": n, "levels": levels, **cost, **self.fit_cost}
 
 
 def _sampler(plan: Plan, entrant: Entrant, layout, device: torch.device, state_dir: Path) -> _Draw | Callable:
@@ -134,8 +139,8 @@ def _sampler(plan: Plan, entrant: Entrant, layout, device: torch.device, state_d
         method = registry.get(entrant.solver, "control")
         dataset = data.load(fitted.dataset)
 
-        def control(indices: range, z: Tensor, nfe: int) -> tuple[Tensor, int]:
-            return method.verb("sample")(dataset, z, SampleRng(dataset.name, fitted.seed, indices)), 0
+        def control(indices: range, z: Tensor, nfe: int) -> tuple[Tensor, None]:
+            return method.verb("sample")(dataset, z, SampleRng(dataset.name, fitted.seed, indices)), None
 
         return _Draw(section, dataset.shape, start, control)
     try:
@@ -146,9 +151,9 @@ def _sampler(plan: Plan, entrant: Entrant, layout, device: torch.device, state_d
         return _Refused(error)
     sample = bind(method, plan.params(fitted.dataset, method), learnt)
 
-    def solve(indices: range, z: Tensor, nfe: int) -> tuple[Tensor, float]:
+    def solve(indices: range, z: Tensor, nfe: int) -> tuple[Tensor, Field]:
         field = loaded.field(indices, z, budget=nfe)
-        return sample(field, z, nfe), field.nfe
+        return sample(field, z, nfe), field
 
     if device.type == "cuda":  # the first call loads kernels; that is no method's cost
         z = start(range(min(section.batch, section.n_samples)))

@@ -6,7 +6,6 @@ from PIL import Image
 
 from evaluation import figures, leaderboard
 from evaluation.figures import emphasis
-from evaluation.figures.style import Style
 from fewstep import registry
 from tests.evaluation import crowd
 from tests.evaluation.test_leaderboard import collected
@@ -50,7 +49,10 @@ def test_reference_is_the_plainest_solver_of_first_order():
     assert emphasis.reference(["unknown_b", "unknown_a"]) == "unknown_a"
 
 
-@pytest.mark.parametrize("kind", ["quality_vs_nfe", "quality_vs_seconds"])
+COSTS = ["quality_vs_nfe", "quality_vs_seconds", "quality_vs_gflop", "quality_vs_total_cost"]
+
+
+@pytest.mark.parametrize("kind", COSTS)
 def test_lines_hold_all_points_and_emphasise_few(drawn, kind):
     results, board, _ = drawn
     numbers = pd.read_csv(results / f"figures/glyphs_{kind}.csv", keep_default_na=False, na_values=[""])
@@ -62,20 +64,18 @@ def test_lines_hold_all_points_and_emphasise_few(drawn, kind):
         assert 1 < bright["solver"].nunique() <= emphasis.MOST
         assert PLAIN in set(bright["solver"])
         best = model.loc[model.groupby("nfe")["mean"].idxmin()]
-        if bright["solver"].nunique() < emphasis.MOST:
+        if kind == "quality_vs_nfe" and bright["solver"].nunique() < emphasis.MOST:
             assert best["emphasised"].all()
     with Image.open(results / f"figures/glyphs_{kind}.png") as image:
         assert PLAIN in image.text["Description"]
 
 
-def test_emphasised_solvers_have_the_clearest_marks(drawn):
-    _, board, _ = drawn
-    order = emphasis.by_prominence(board)
-    style = Style.of(board, order)
-    assert sorted(order) == sorted(SOLVERS)
-    assert order[0] == PLAIN  # emphasised for each model
-    assert len({(style.marker[s], style.dash[s]) for s in SOLVERS}) == len(SOLVERS)
-    assert len({style.solver_colour[s] for s in SOLVERS}) == len(SOLVERS)
+def test_on_a_front_of_many_solvers_those_with_most_points_are_emphasised():
+    rows = rows_of({s: {1: 9.0, 2: 5.0} for s in "abcdefghij"}).assign(pareto=False)
+    rows.loc[(rows["solver"] == "d") | ((rows["solver"] == "f") & (rows["nfe"] == 2)), "pareto"] = True
+    assert emphasis.ahead(rows) == ["a", "d", "f"]
+    assert emphasis.ahead(rows, most=1) == ["d"]
+    assert emphasis.ahead(rows[rows["solver"] < "e"]) == list("abcd")
 
 
 def test_sample_grid_shows_the_best_of_each_model(drawn):

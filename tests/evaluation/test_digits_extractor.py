@@ -12,6 +12,7 @@ from sklearn.datasets import load_digits
 from evaluation.extractors import train_digits
 from evaluation.extractors.digits import CHECKSUM, FEATURES, WEIGHTS, classifier, features, verified
 from evaluation.metrics.frechet import Moments, frechet_distance
+from fewstep.data import load
 from fewstep.errors import UserError
 from fewstep.images import from_uint8, to_uint8
 
@@ -24,6 +25,10 @@ def digits():
 @pytest.fixture(scope="module")
 def reference(digits):
     return Moments(features(digits))
+
+
+def test_the_dataset_is_scikit_learns(digits):
+    assert torch.equal(load("digits").reference, digits)
 
 
 def test_quantisation():

@@ -366,7 +366,7 @@ def test_a_skipped_metric_is_no_status_of_its_point(tmp_path):
     records.write(tidy, tmp_path)
     tidy = records.load(tmp_path)
     row = one(leaderboard.leaderboard(tidy), "glyphs", "arc/euler", 5)
-    assert (row["status"], row["skipped"]) == ("ok", "fid: weights: put them there")
+    assert (row["status"], row["skipped"]) == ("ok", "fid: weights")
     assert row["warning"] == "singular: 3 of 9" and row["rank"] >= 1
     primary = tidy[tidy["primary"] != "fid"].assign(primary=tidy["primary"].replace("fd_glyphs", "fid"))
     row = one(leaderboard.leaderboard(primary), "glyphs", "arc/euler", 5)

@@ -1,11 +1,14 @@
-"""Every published leaderboard follows, byte for byte, from the records beside it."""
+"""Every published leaderboard and table follows, byte for byte, from the records beside it."""
 
 import json
 
 import pandas as pd
 import pytest
 
+from evaluation import records, tables
 from evaluation.leaderboard import csv_text, leaderboard
+from fewstep.config import load_study
+from fewstep.plan import Plan
 from fewstep.registry import ROOT
 
 PUBLISHED = sorted(path.parent for path in (ROOT / "results" / "published").glob("*/records.parquet"))
@@ -13,8 +16,16 @@ PUBLISHED = sorted(path.parent for path in (ROOT / "results" / "published").glob
 
 @pytest.mark.parametrize("folder", PUBLISHED, ids=lambda folder: folder.name)
 def test_published_leaderboard_follows_from_its_records(folder):
-    records = pd.read_parquet(folder / "records.parquet")
-    assert csv_text(leaderboard(records)) == (folder / "leaderboard.csv").read_text()
+    tidy = records.load(folder)
+    assert csv_text(leaderboard(tidy)) == (folder / "leaderboard.csv").read_text()
+
+
+@pytest.mark.parametrize("folder", [f for f in PUBLISHED if (f / "tables").exists()], ids=lambda folder: folder.name)
+def test_published_tables_follow_from_the_records(folder, tmp_path):
+    written = tables.write(records.load(folder), Plan(load_study(folder / "study.json")), tmp_path)
+    assert {file.name for file in written} == {file.name for file in (folder / "tables").iterdir()}
+    for file in written:
+        assert file.read_bytes() == (folder / "tables" / file.name).read_bytes(), file.name
 
 
 @pytest.mark.parametrize("folder", PUBLISHED, ids=lambda folder: folder.name)

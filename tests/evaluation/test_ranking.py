@@ -1,13 +1,13 @@
 """The ranking at few calls: its numbers against a hand-made table, and what the picture says."""
 
 import re
+from pathlib import Path
 
 import pandas as pd
 import pytest
 
 from evaluation import figures, leaderboard
 from evaluation.figures import ranking
-from evaluation.figures.style import Style
 from fewstep import facts, registry
 from fewstep.config import make_study
 from fewstep.layout import Layout
@@ -106,8 +106,7 @@ def test_a_best_value_of_zero_has_ranks_but_no_ratio():
 
 def drawn_texts(folder, rows) -> list[str]:
     """What the picture says, in the order in which it was drawn."""
-    style = Style.of(rows)
-    paths = ranking.draw("rings", rows, pd.DataFrame(), folder, style)
+    paths = ranking.draw("rings", rows, pd.DataFrame(), folder)
     assert sorted(p.suffix for p in paths) == [".csv", ".png", ".svg"]
     svg = next(p for p in paths if p.suffix == ".svg").read_text()
     return re.findall(r"<text[^>]*>([^<]+)</text>", svg)
@@ -126,7 +125,7 @@ def test_picture_names_solvers_values_ranks_and_failures(tmp_path):
 def test_no_picture_where_nothing_can_be_ranked(tmp_path):
     for values in ({"a": {3: 1.0, 4: 2.0}}, {"a": {2: 1.0}, "b": {2: 2.0}}, {"a": {3: "failed"}, "b": {3: "failed"}}):
         rows = board(values)
-        assert ranking.draw("rings", rows, pd.DataFrame(), tmp_path, Style.of(rows)) == []
+        assert ranking.draw("rings", rows, pd.DataFrame(), tmp_path) == []
     assert not list(tmp_path.rglob("*.png"))
 
 
@@ -172,11 +171,27 @@ def test_a_ranking_is_listed_only_where_there_is_one(made_up, tmp_path):
     assert "rings_ranking" not in names(plan_of(nfe=[1, 2, 12]))
 
 
+def test_figures_are_listed_where_there_is_something_to_show(made_up):
+    def kinds(dataset: str, **section) -> set[str]:
+        return {p.stem.removeprefix(f"{dataset}_") for p in pictures(plan_of(**section), Layout(Path()), dataset)}
+
+    learnt = [s for s in registry.entered("solver") if registry.get(s, "solver").order == 0]
+    fixed = [s for s in registry.entered("solver") if registry.get(s, "solver").order == 1]
+    assert "schedules" in kinds("rings", solvers=[*fixed, learnt[0]], nfe=[2, 4])
+    assert "schedules" not in kinds("rings", solvers=fixed)
+    assert "trajectories_pca" in kinds("glyphs")
+    assert "trajectories_pca" not in kinds("rings")
+    network = {"training_curves", "quality_vs_gflop", "quality_vs_total_cost"}
+    assert network <= kinds("rings")
+    facts.DATASETS["rings"] = facts.Facts("vector", (2,), "ode_rmse", exact=True)
+    assert not network & kinds("rings")
+
+
 def test_values_are_the_leaderboards_means_over_seeds(tmp_path):
     plan = crowd.planned("rings", [("arc", "none"), ("arc", "bend")], crowd.names(6), [2, 3, 5, 8, 12], seeds=(0, 1, 2))
     results = crowd.make_crowd(tmp_path, plan, broken=17)
     rows = leaderboard.leaderboard(collected(results))
-    ranking.draw("rings", rows, pd.DataFrame(), results, Style.of(rows))
+    ranking.draw("rings", rows, pd.DataFrame(), results)
     numbers = pd.read_csv(results / "figures/rings_ranking.csv")
     numbers = numbers.assign(entrant=numbers["model"] + "/" + numbers["solver"])
     both = numbers.merge(rows[rows["dataset"] == "rings"], on=["entrant", "nfe"], suffixes=("", "_board"))

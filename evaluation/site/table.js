@@ -1,17 +1,16 @@
-"use strict";
-// Each dataset's section holds a filter form and a table; a header's button sorts, empty cells always stay last.
+// Each dataset's section holds a filter form, a choice of columns and a table; a heading's button sorts, empty cells last.
 for (const section of document.querySelectorAll("section.dataset")) {
   const form = section.querySelector("form");
   const body = section.querySelector("tbody");
   const heads = [...section.querySelectorAll("thead th")].filter((head) => head.querySelector("button"));
 
   const filter = () => {
-    const words = form.elements.text.value.toLowerCase().split(/\s+/).filter(Boolean);
+    const sought = form.elements.text.value.toLowerCase().split(/\s+/).filter(Boolean);
     const chosen = [...form.querySelectorAll("select")].filter((select) => select.value !== "");
     let shown = 0;
     for (const row of body.rows) {
       row.hidden = !(chosen.every((select) => row.dataset[select.name] === select.value)
-        && words.every((word) => row.dataset.text.includes(word)));
+        && sought.every((word) => row.dataset.text.includes(word)));
       shown += !row.hidden;
     }
     form.querySelector("output").textContent = `${shown} of ${body.rows.length} rows`;
@@ -32,8 +31,21 @@ for (const section of document.querySelectorAll("section.dataset")) {
     body.append(...rows);
   };
 
+  const columns = section.querySelector(".columns");
+  columns.addEventListener("change", () => {
+    const hidden = [...columns.querySelectorAll("input:not(:checked)")];
+    section.querySelector("style").textContent =
+      hidden.map((box) => `#${CSS.escape(section.id)} tr > :nth-child(${box.value}) { display: none; }`).join(" ");
+  });
+
   heads.forEach((head) => head.querySelector("button").addEventListener("click", () => sort(head)));
   form.addEventListener("input", filter);
   form.addEventListener("submit", (event) => event.preventDefault());
+  // The mean is a button for every reader; the other numbers of its row are a larger target for a mouse.
+  body.addEventListener("click", (event) => {
+    const cell = event.target.closest("td.main, td.n");
+    const row = cell?.parentElement;
+    if (row && getSelection().isCollapsed) openPanel(row.dataset.key, row.querySelector(".main button"));
+  });
   filter();
 }
