@@ -14,6 +14,7 @@ sys.path.insert(0, workflow.basedir)
 from filelock import FileLock, Timeout
 from snakemake.exceptions import WorkflowError
 
+from evaluation.study import check
 from fewstep.dag import make_dag
 from fewstep.files import write_json
 
@@ -23,7 +24,7 @@ if not {"study", "datasets"} & set(config):
     configfile: f"{workflow.basedir}/config.yaml"
 
 
-JOBS = make_dag(config)
+JOBS = make_dag(config, check)
 L = JOBS.layout
 R = str(L.root)
 LOCK = FileLock(L.root / ".lock")
@@ -49,7 +50,9 @@ onstart:
         )
     write_json(L.study, JOBS.plan.study.model_dump())
     # The jobs of a run on this machine share a fork server, which ends with this process (bash's parent).
-    shell.prefix(PREFIX + "export FEWSTEP_FORK_SERVER=${{FEWSTEP_FORK_SERVER:-$PPID}}; ")
+    shell.prefix(
+        PREFIX + "export FEWSTEP_FORK_SERVER=${{FEWSTEP_FORK_SERVER:-$PPID}}; "
+    )
 
 
 onsuccess:

@@ -148,7 +148,12 @@ def verdict(plan: Plan, layout: Layout) -> None:
         sys.exit(int(plan.study.strict))
     for dataset, metric, reason in _skipped_metrics(known):
         click.echo(f"skipped: {metric} on {dataset}: {reason}", err=True)
-    click.echo(f"all {len(table)} points are ok; open {layout.root}/index.html")
+    skipped = int((table.status == "skipped").sum())
+    if skipped or _skipped_metrics(known):
+        click.echo("Once what is missing is there:", err=True)
+        click.echo(f"  python -m fewstep retry --study {layout.study} --results {layout.root}", err=True)
+    told = f"{len(table) - skipped} of {len(table)} points are ok, {skipped} skipped" if skipped else ""
+    click.echo(f"{told or f'all {len(table)} points are ok'}; open {layout.root}/index.html")
 
 
 def _skipped_metrics(records) -> list[tuple[str, str, str]]:

@@ -6,7 +6,7 @@ from collections.abc import Iterator
 
 import pandas as pd
 
-from evaluation.leaderboard import human, plus_minus
+from evaluation.leaderboard import ROUNDING, human, plus_minus
 from evaluation.metrics import METRICS
 from evaluation.statistics import Values, paired_difference, summarise
 from fewstep.errors import UserError
@@ -55,8 +55,10 @@ def _rows(rows: pd.DataFrame, a: str, b: str) -> Iterator[tuple]:
         if not gap.count:
             continue
         upwards = metric in METRICS and METRICS[metric].higher_is_better
-        better = "" if not (gap.low > 0 or gap.high < 0) else a if (gap.mean > 0) == upwards else b
         means = summarise(of_a).mean, summarise(of_b).mean
+        rounding = abs(gap.mean) <= ROUNDING * max(map(abs, means))
+        undecided = rounding or not (gap.low > 0 or gap.high < 0)
+        better = "" if undecided else a if (gap.mean > 0) == upwards else b
         yield dataset, nfe, metric, *means, gap.mean, gap.low, gap.high, gap.count, gap.interval_over, better
 
 

@@ -34,7 +34,9 @@ GAPS = {
     f"{EXTRACTORS[second].frechet}_gap": (EXTRACTORS[second].frechet, EXTRACTORS[first].frechet)
     for first, second in SECOND_BACKEND.items()
 }
+MARK = "†"  # on a value with a warning
 DIGITS = 6  # significant, in the CSV and for ranks: two entrants that differ by rounding are tied
+ROUNDING = 10.0 ** (1 - DIGITS)  # a smaller relative difference is none
 
 
 def leaderboard(records: pd.DataFrame) -> pd.DataFrame:
@@ -45,17 +47,18 @@ def leaderboard(records: pd.DataFrame) -> pd.DataFrame:
     ok, if any, and no rank. Among the entrants of a dataset and NFE, `rank` orders the means; `rank_low` to `rank_high`
     are the ranks that no decided difference excludes: one more than the entrants that are better, and as many as are
     not worse, each beyond the paired 95 % interval. `decided` says the same of the difference to the best one.
-    `warning` is of the primary metric, `skipped` names further metrics that could not be computed.
+    `warning` says what weakens a value (of a metric beside the primary one with its name), `skipped` names further
+    metrics that could not be computed.
     """
     rows = []
     records = recs.typed(records)
     points = records[records["kind"] != "reference"].sort_values(recs.ORDER, kind="stable", na_position="first")
     models = _models(records)
-    skipped = _skipped(points)
+    skipped, warnings = _skipped(points), _warnings(points)
     metrics = sorted(set(points["metric"]) - {""})
     # Rows by position and values in dictionaries: a frame for each of some thousand points takes a minute.
     values = _values(points)
-    names = ["status", "reason", "warning", "train_seed", "primary", "model", *COLUMNS[:8]]
+    names = ["status", "reason", "train_seed", "primary", "model", *COLUMNS[:8]]
     names += [*MEASURED, *SOLVER_FIT.values()]
     by_point: dict[tuple, list[dict[str, Any]]] = {}
     # A metric beside the primary one may have been skipped: that is no status of the point.
@@ -65,7 +68,7 @@ def leaderboard(records: pd.DataFrame) -> pd.DataFrame:
     for key in sorted(by_point):
         dataset, model = key[0], by_point[key][0]["model"]
         row = _row(by_point[key], values.get(key, {})) | models.get((dataset, model), {})
-        row["skipped"] = skipped.get(key, "")
+        row |= {"skipped": skipped.get(key, ""), "warning": warnings.get(key, "")}
         if math.isfinite(row["solver_fit_seconds"]):
             row["fit_seconds"] = row.get("fit_seconds", 0.0) + row["solver_fit_seconds"]
         rows.append(row)
@@ -114,6 +117,8 @@ def markdown(board: pd.DataFrame) -> str:
             f"| {e} | " + " | ".join(cells.get((e, n), "") for n in nfes) + " |"
             for e in best.sort_values(kind="stable").index
         )
+        for warning in sorted(set(rows["warning"]) - {""}):
+            parts.append(f"\n{MARK} {warning}")
         parts.append("")
     bad = board[board["status"] != "ok"]
     parts.append("## Not ok\n" if len(bad) else "Every planned point is ok.")
@@ -145,7 +150,7 @@ def rounded(value: float) -> float:
 def _cell(row: Any) -> str:
     if row.status != "ok":
         return row.status.replace("_", " ")
-    text = plus_minus(row.mean, row.low, row.high)
+    text = plus_minus(row.mean, row.low, row.high) + MARK * bool(row.warning)
     return f"**{text}**" if pd.notna(row.rank) and row.rank == 1 else text
 
 
@@ -174,6 +179,16 @@ def _skipped(points: pd.DataFrame) -> dict[tuple, str]:
     return {key: "; ".join(sorted(found)) for key, found in texts.items()}
 
 
+def _warnings(points: pd.DataFrame) -> dict[tuple, str]:
+    """`singular: …; fid: singular: …` by (dataset, nfe, entrant), the primary metric's first and without its name."""
+    rows = points.loc[points["warning"] != "", [*KEYS, "metric", "primary", "warning"]].drop_duplicates()
+    texts: dict[tuple, list[tuple[bool, str]]] = {}
+    for *key, metric, primary, warning in rows.itertuples(index=False):
+        own = metric == primary
+        texts.setdefault(tuple(key), []).append((not own, warning if own else f"{metric}: {warning}"))
+    return {key: "; ".join(text for _, text in sorted(set(found))) for key, found in texts.items()}
+
+
 def _row(group: list[dict[str, Any]], values: dict[str, Values]) -> dict[str, Any]:
     """The row of a point, from one record a training seed and its values by metric."""
     first = group[0]
@@ -189,7 +204,6 @@ def _row(group: list[dict[str, Any]], values: dict[str, Values]) -> dict[str, An
         if all(metric in values for metric in pair):
             second, one = (summarise(values[metric]).mean for metric in pair)
             row[name] = second / one - 1 if one else math.nan
-    row["warning"] = "; ".join(sorted({record["warning"] for record in group} - {""}))
     for name, cost in [*zip(MEASURED, MEASURED, strict=True), *SOLVER_FIT.items()]:
         known = [float(record[cost]) for record in group if pd.notna(record[cost])]
         row[name] = sum(known) / len(known) if known else math.nan
@@ -237,7 +251,7 @@ def _ranked(board: pd.DataFrame, values: dict[tuple, dict[str, Values]]) -> pd.D
     for (dataset, nfe), group in entered.groupby(["dataset", "nfe"]):
         board.loc[group.index, "rank"] = group["_sort"].rank(method="min").astype("Int64")
         names = group[["entrant", "metric"]].itertuples(index=False)
-        differ = decided([values[dataset, nfe, name][metric] for name, metric in names], 10.0 ** (1 - DIGITS))
+        differ = decided([values[dataset, nfe, name][metric] for name, metric in names], ROUNDING)
         if not (group["interval_over"] == "none").any():
             means = group["_sort"].to_numpy()
             better = differ & (means[None, :] < means[:, None])  # [i, j]: j is better than i

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import importlib.util
 import os
+import socket
 from collections.abc import Iterator
 from pathlib import Path
 from typing import NamedTuple
@@ -122,8 +124,14 @@ def _download(file: WeightFile) -> Path:
     from filelock import FileLock
     from torch.hub import download_url_to_file
 
-    target.parent.mkdir(parents=True, exist_ok=True)
-    with FileLock(target.with_name(f".{target.name}.lock")):  # several jobs want the same file: one fetches it
+    try:
+        target.parent.mkdir(parents=True, exist_ok=True)
+        writable = os.access(target.parent, os.W_OK)
+    except OSError:
+        writable = False
+    if not writable:
+        raise WeightsMissing(_advice(file, f"the cache folder {target.parent} can't be written"))
+    with FileLock(target.with_name(f".{target.name}.lock")), _patience():  # several jobs want one file: one fetches it
         if target.is_file():
             return target
         with atomic(target) as temporary:
@@ -133,6 +141,17 @@ def _download(file: WeightFile) -> Path:
                 # No network, a proxy's error page (whose hash is wrong), a broken transfer.
                 raise WeightsMissing(_advice(file, f"the download failed ({_short(error)})")) from None
     return target
+
+
+@contextlib.contextmanager
+def _patience(seconds: float = 60.0) -> Iterator[None]:
+    """A server that stops answering ends the wait: torch.hub sets no limit, and other jobs wait for the lock."""
+    before = socket.getdefaulttimeout()
+    socket.setdefaulttimeout(seconds)
+    try:
+        yield
+    finally:
+        socket.setdefaulttimeout(before)
 
 
 def _short(error: Exception) -> str:

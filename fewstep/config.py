@@ -75,6 +75,7 @@ class Extractor(Strict):
 
     weights: Weights | None = None  # default: found on this machine, else downloaded
     reference: str | None = None  # an .npz with mu and sigma, as EDM publishes them, in place of the dataset's own
+    reference_n: PositiveInt | None = None  # images behind it, which the file doesn't tell
 
 
 class DatasetStudy(Strict):

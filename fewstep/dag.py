@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from functools import cache
 from pathlib import Path
 from typing import Any
@@ -121,10 +121,11 @@ class Dag:
         return self.environment(*reversed(list(names)), *([w.solver] if w.solver != OWN else []))
 
 
-def make_dag(config: dict[str, Any]) -> Dag:
-    """The DAG of a study; bad input ends the program with one line."""
+def make_dag(config: dict[str, Any], check: Callable[[Plan], None] = lambda plan: None) -> Dag:
+    """The DAG of a study; bad input, also by the judges' `check`, ends the program with one line."""
     try:
         dag = Dag(config)
+        check(dag.plan)
         for fitted in dag.plan.fitted:
             dag.plan.fit_key(fitted)  # a wrong parameter is found before anything starts
         for entrant in dag.plan.entrants:

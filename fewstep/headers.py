@@ -23,11 +23,12 @@ FORMAT = "fewstep/1"
 
 
 class Arrays(NamedTuple):
-    """An open file: names of its arrays, its header, and what reads one of them."""
+    """An open file: names of its arrays, its header, what reads one of them, and their checksum."""
 
     names: list[str]
     header: dict[str, Any]
     get: Callable[[str], np.ndarray]
+    sha256: str
 
 
 def metadata_of(header: dict[str, Any], sha256: str) -> dict[str, str]:
@@ -74,12 +75,13 @@ def open_arrays(path: str | Path) -> Iterator[Arrays]:
         try:
             handle = stack.enter_context(safe_open(path, framework="np"))
             names = list(handle.keys())
-            whole = checksum(_described(names, handle.get_tensor)) == handle.metadata()["sha256"]
+            sha256 = checksum(_described(names, handle.get_tensor))
+            whole = sha256 == handle.metadata()["sha256"]
         except (SafetensorError, OSError, ValueError) as error:
             raise CheckpointError(f"{path} is truncated or corrupt ({error}); delete it and run again") from None
         if not whole:
             raise CheckpointError(f"{path} fails its checksum; delete it and run again")
-        yield Arrays(names, header, handle.get_tensor)
+        yield Arrays(names, header, handle.get_tensor, sha256)
 
 
 def load_arrays(path: str | Path) -> tuple[dict[str, np.ndarray], dict[str, Any]]:

@@ -5,8 +5,10 @@ Nothing heavy is imported here: the Snakefile builds the DAG from this, and `pyt
 
 from __future__ import annotations
 
+import hashlib
 from dataclasses import dataclass
 from functools import cached_property
+from pathlib import Path
 from typing import Any
 
 from fewstep import registry
@@ -108,7 +110,9 @@ class Plan:
             raise UserError(f"config: datasets.{dataset}.extractors: they judge images, and {dataset} holds vectors")
         if chosen is None:
             return {name: Extractor() for name in facts.extractors}
-        both = {second: Extractor(weights=chosen[n].weights) for n, second in SECOND_BACKEND.items() if n in chosen}
+        # Moments that somebody published are of one library's features; the other's would be set against another set.
+        pairs = [(chosen[first], second) for first, second in SECOND_BACKEND.items() if first in chosen]
+        both = {second: Extractor(weights=own.weights) for own, second in pairs if not own.reference}
         return both | chosen
 
     def primary(self, dataset: str) -> str:
@@ -312,22 +316,26 @@ class Plan:
         # A solver inside another runs with its own method.yaml's parameters, so its code alone counts.
         return digest([code_hash("fewstep.stages.sample", solver, accelerator, *used), *values, params])
 
+    @staticmethod
+    def statistics_code(extractor: str) -> str:
+        """Hash of the code that makes reference statistics, the network's among it; judges find it by its name."""
+        return digest([code_hash("evaluation.stages.statistics"), stage_hash(f"evaluation.extractors.{extractor}")])
+
+    def _settings_of(self, dataset: str, extractor: str) -> list[Any]:
+        """A feature network's code, settings and, where it has one, the content of its file of reference statistics."""
+        chosen = self.extractors(dataset)[extractor]
+        file = Path(chosen.reference or "")
+        content = hashlib.sha256(file.read_bytes()).hexdigest() if file.is_file() else ""
+        return [self.statistics_code(extractor), chosen.model_dump(), content]
+
     def statistics_key(self, dataset: str, extractor: str) -> str:
         """Code and settings behind a dataset's reference statistics."""
-        settings = self.extractors(dataset)[extractor].model_dump()
-        code = [code_hash("evaluation.stages.statistics"), self._extractor_hash(extractor)]
-        return digest([*code, settings, self.section(dataset).metrics])
-
-    @staticmethod
-    def _extractor_hash(name: str) -> str:
-        """Code and weights of one feature network; the judges find it by its name."""
-        return stage_hash(f"evaluation.extractors.{name}")
+        return digest([self._settings_of(dataset, extractor), self.section(dataset).metrics])
 
     def score_key(self, dataset: str, seed: int, model: str) -> str:
         """Code and settings behind a model's scores."""
         section = self.section(dataset)
         solvers = [entrant.solver for entrant in self.entrants_of(dataset, seed, model)]
-        chosen = self.extractors(dataset)
-        extractors = {name: [self._extractor_hash(name), chosen[name].model_dump()] for name in chosen}
+        extractors = {name: self._settings_of(dataset, name) for name in self.extractors(dataset)}
         judged = [section.blocks, section.block_size, extractors, section.metrics, self.primary(dataset)]
         return digest([code_hash("evaluation.stages.score"), solvers, *judged])

@@ -24,6 +24,17 @@ class Metric(NamedTuple):
 NEIGHBOURHOOD = {"precision": "share", "recall": "share", "density": "ratio", "coverage": "share"}
 
 
+def in_groups(name: str, spec: Spec) -> dict[str, list[str]]:
+    """What each group of a study's `metrics` computes on an extractor's features."""
+    return {
+        "fd": [spec.frechet],
+        "kd": [spec.kernel],
+        "prdc": [f"{kind}_{name}" for kind in NEIGHBOURHOOD],
+        "is": [f"{name}_score"] if spec.has_logits else [],
+        "fd_inf": [f"{spec.frechet}_inf"],
+    }
+
+
 def of_extractor(name: str, spec: Spec) -> Iterator[tuple[str, Metric]]:
     """The metrics that an extractor's features allow, by name."""
     image = ("image",)
@@ -33,7 +44,7 @@ def of_extractor(name: str, spec: Spec) -> Iterator[tuple[str, Metric]]:
     yield f"{spec.frechet}_inf", Metric(f"{frechet}∞{where}", "squared feature distance", False, image)
     yield spec.kernel, Metric(f"{kernel}{where}", "squared MMD", False, image)
     for kind, unit in NEIGHBOURHOOD.items():
-        yield f"{kind}_{name}", Metric(f"{kind.capitalize()} ({spec.label})", unit, True, image)
+        yield f"{kind}_{name}", Metric(f"{kind.capitalize()} ({spec.label}, k = 5)", unit, True, image)
     if spec.has_logits:
         yield f"{name}_score", Metric(f"{spec.label} Score", "effective classes", True, image)
 
@@ -43,4 +54,6 @@ METRICS = {metric: row for name, spec in EXTRACTORS.items() for metric, row in o
     "sliced_w2": Metric("Sliced W₂", "distance in data units", False, ("vector", "image")),
     "ode_rmse": Metric("RMSE to the exact ODE", "data units per element", False, ("vector", "image")),
     "curvature": Metric("Curvature", "squared velocity per element", False, ("vector", "image")),
+    "straightness": Metric("Straightness", "squared velocity", False, ("vector", "image")),
+    "arc_length_ratio": Metric("Arc length over chord", "ratio", False, ("vector", "image")),
 }

@@ -7,7 +7,7 @@ from typing import NamedTuple
 import numpy as np
 
 from evaluation.metrics.frechet import Gaussian, Moments, Target
-from evaluation.metrics.subsets import checked, draw
+from evaluation.metrics.subsets import CHUNK, checked
 
 POINTS, LEAST = 15, 5000
 
@@ -36,6 +36,13 @@ def fd_infinity(
     side = reference if isinstance(reference, Target) else Target(reference)
     rng = np.random.default_rng(seed)
     sizes = np.linspace(min(LEAST, len(f) // 10), len(f), points).astype(int)
-    distances = [side.distance(Moments(draw(rng, f, size))) for size in sizes]
+    distances = [side.distance(_moments(f, rng.choice(len(f), size, replace=False))) for size in sizes]
     slope, value = np.polyfit(1 / sizes, distances, 1)
     return Extrapolated(float(value), float(slope), tuple(map(int, sizes)), tuple(distances))
+
+
+def _moments(features: np.ndarray, rows: np.ndarray) -> Moments:
+    moments = Moments()
+    for i in range(0, len(rows), CHUNK):
+        moments.update(features[rows[i : i + CHUNK]])
+    return moments

@@ -77,18 +77,6 @@ class Moments:
         rest._scatter -= np.outer(gap * (rest.n * part.n / self.n), gap)
         return rest
 
-    def tensors(self) -> dict[str, np.ndarray]:
-        """`n` [], `mean` [d] and `scatter` [d, d], to be stored."""
-        return {"n": np.array(self.n), "mean": self.mean, "scatter": self._scatter}
-
-    @classmethod
-    def from_tensors(cls, tensors: dict[str, np.ndarray]) -> Moments:
-        """The inverse of `tensors`."""
-        moments = cls()
-        moments.n = int(tensors["n"])
-        moments._mean, moments._scatter = (np.asarray(tensors[key], np.float64) for key in ("mean", "scatter"))
-        return moments
-
     @property
     def mean(self) -> np.ndarray:
         """[d]. ValueError before the first feature."""

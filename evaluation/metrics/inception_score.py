@@ -24,7 +24,7 @@ def inception_score(logits: np.ndarray, splits: int = SPLITS, seed: int | None =
     if seed is not None:
         x = np.random.default_rng(seed).permutation(x)
     edges = np.arange(splits + 1) * len(x) // splits
-    scores = [_score(log_softmax(x[start:stop], axis=1)) for start, stop in pairwise(edges)]
+    scores = [_score(log_softmax(x[start:stop].astype(np.float64), axis=1)) for start, stop in pairwise(edges)]
     return float(np.mean(scores)), float(np.std(scores))
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from typing import NamedTuple
 
 import numpy as np
@@ -41,10 +42,10 @@ class Kernel:
         if len(other) < 2:
             raise ValueError("a kernel distance needs at least 2 features in each set")
         if min(len(other), len(self.features)) < size:
-            a, b = (np.asarray(f, dtype=np.float64) for f in (other, self.features))
             if self._within is None:
-                self._within = within(b)
-            return KernelDistance(float(within(a) + self._within - 2 * between(a, b)), None, 1, 0)
+                self._within = within(self.features)
+            value = within(other) + self._within - 2 * between(other, self.features)
+            return KernelDistance(float(value), None, 1, 0)
         rng = np.random.default_rng(seed)
         values = [mmd2(draw(rng, other, size), draw(rng, self.features, size)) for _ in range(subsets)]
         return KernelDistance(float(np.mean(values)), float(np.std(values)) if subsets > 1 else None, subsets, size)
@@ -63,27 +64,28 @@ def kernel_distance(
 
 def mmd2(a: np.ndarray, b: np.ndarray) -> float:
     """Unbiased squared maximum mean discrepancy of a [n, d] and b [m, d] with the kernel (x·y / d + 1)³."""
-    a, b = (np.asarray(f, dtype=np.float64) for f in (a, b))
     return float(within(a) + within(b) - 2 * between(a, b))
 
 
 def within(a: np.ndarray) -> float:
-    """Mean of the kernel over pairs of different points of a [n, d], float64."""
+    """Mean of the kernel over pairs of different points of a [n, d]."""
     n, d = a.shape
-    return (_sum(a, a) - _kernel(np.square(a).sum(1), d).sum()) / (n * (n - 1))
+    alike = sum(((np.square(rows).sum(1) / d + 1) ** 3).sum() for rows in _blocks(a))
+    return (_sum(a, a) - alike) / (n * (n - 1))
 
 
 def between(a: np.ndarray, b: np.ndarray) -> float:
-    """Mean of the kernel over pairs of a [n, d] and b [m, d], float64."""
+    """Mean of the kernel over pairs of a [n, d] and b [m, d]."""
     return _sum(a, b) / (len(a) * len(b))
 
 
 def _sum(a: np.ndarray, b: np.ndarray) -> float:
-    """Sum of the kernel over all pairs, a block of rows at a time."""
-    return sum(_kernel(a[i : i + BLOCK] @ b.T, a.shape[1]).sum() for i in range(0, len(a), BLOCK))
+    """Sum of the kernel over all pairs."""
+    d = a.shape[1]
+    return sum(((x @ y.T / d + 1) ** 3).sum() for x in _blocks(a) for y in _blocks(b))
 
 
-def _kernel(products: np.ndarray, d: int) -> np.ndarray:
-    """(x·y / d + 1)³ of inner products x·y."""
-    base = products / d + 1
-    return base * base * base  # a power takes ten times as long
+def _blocks(a: np.ndarray) -> Iterator[np.ndarray]:
+    """Rows of a, some at a time, in float64."""
+    for i in range(0, len(a), BLOCK):
+        yield np.asarray(a[i : i + BLOCK], dtype=np.float64)

@@ -36,7 +36,8 @@ class Manifold:
         f = checked(features)
         if len(f) <= k:
             raise ValueError(f"{k} neighbours need more than {len(f)} features")
-        self.k, self.points = k, draw(np.random.default_rng(seed), f, limit) if len(f) > limit else f
+        thinned = len(f) > limit
+        self.k, self.points = k, draw(np.random.default_rng(seed), f, limit) if thinned else f.astype(np.float64)
         self.radii = np.concatenate([self._radii(start) for start in range(0, len(self.points), BLOCK)])
 
     def _radii(self, start: int) -> np.ndarray:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from evaluation.leaderboard import human, plus_minus
+from evaluation.leaderboard import MARK, human, plus_minus
 from evaluation.papers import CONFIDENCE, DATASETS, Paper, Row, Table, label_of
 from evaluation.tables.fill import Cell, Filled
 from evaluation.tables.verdict import TOLERANCES
@@ -54,6 +54,7 @@ def _printed_sheet(filled: Filled, plan: Plan) -> Sheet:
     notes = [
         *_source(paper, table, filled.cells),
         _protocol(plan, datasets),
+        *_warnings(filled),
         *_verdict_notes(filled),
         *_remarks(paper, table),
     ]
@@ -79,6 +80,7 @@ def _analogue_sheet(filled: Filled, plan: Plan) -> Sheet:
         *([at.note] if at.note else []),
         *_source(paper, table, filled.cells),
         _protocol(plan, [at.dataset]),
+        *_warnings(filled),
         *_remarks(paper, table),
     ]
     return Sheet(filled.name, f"{paper.label}: {table.title} – analogue on {at.dataset}", blocks, notes)
@@ -112,6 +114,7 @@ def our_text(cell: Cell, minimum_of: int | None = None) -> str:
         return cell.ours.status.replace("_", " ")
     summary = cell.ours.summary
     text = plus_minus(summary.mean, summary.low, summary.high)
+    text += MARK * bool(cell.ours.warning)
     text += f", least {human(cell.ours.smallest)}" if minimum_of and summary.count > 1 else ""
     return f"{text}, {cell.verdict}" if cell.verdict else text
 
@@ -148,6 +151,11 @@ def _protocol_of(name: str, section: DatasetStudy) -> str:
     seeds, samples = len(section.train_seeds), f"{section.blocks} × {section.block_size:,} samples"
     training = f"trained for {section.train.steps:,} steps of {section.train.batch}"
     return f"{name}: {seeds} training seed{'s' * (seeds > 1)}, {training}, {samples}"
+
+
+def _warnings(filled: Filled) -> list[str]:
+    """What the marks on our numbers mean."""
+    return [f"{MARK} {text}." for text in sorted({cell.ours.warning for cell in filled.ours} - {""})]
 
 
 def _verdict_notes(filled: Filled) -> list[str]:

@@ -117,6 +117,7 @@ SPECIAL = {character: f"\\{character}" for character in "&%$#_{}"} | {
     "φ": "$\\varphi$",
     "ρ": "$\\rho$",
     "₂": "$_2$",
+    "†": "\\dag{}",
     "–": "--",
     "’": "'",
     "§": "\\S",

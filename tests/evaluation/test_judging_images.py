@@ -16,8 +16,12 @@ from evaluation.judges import images as judging
 from evaluation.judges.images import FeatureJudge
 from evaluation.metrics import METRICS
 from evaluation.metrics.frechet import Moments, frechet_distance
+from evaluation.stages import statistics
+from evaluation.study import check
+from evaluation.weights import LITE0
 from fewstep.__main__ import main
 from fewstep.config import DatasetStudy, make_study
+from fewstep.dag import make_dag
 from fewstep.data import load
 from fewstep.errors import UserError
 from fewstep.facts import EXTRACTORS as NAMES
@@ -120,6 +124,7 @@ def test_a_singular_estimate_carries_its_warning_into_the_leaderboard(tmp_path):
     bench.run("leaderboard", dataset=False)
     (row,) = leaderboard.leaderboard(records.load(bench.layout.root)).to_dict("records")
     assert row["status"] == "ok" and row["warning"] == "singular: 50 samples for 64 dimensions"
+    assert "†" in (bench.layout.root / "leaderboard.md").read_text()
 
 
 def test_without_weights_a_metric_is_skipped_and_the_rest_goes_on(tmp_path, offline):
@@ -149,6 +154,8 @@ def test_a_skipped_primary_metric_skips_the_point(tmp_path, offline):
     bench.run("leaderboard", dataset=False)
     (row,) = leaderboard.leaderboard(records.load(bench.layout.root)).to_dict("records")
     assert row["status"] == "skipped" and row["reason"].startswith("weights: ")
+    said = bench.run("verdict", dataset=False)
+    assert "0 of 1 points are ok, 1 skipped" in said and "fewstep retry" in said
 
 
 def test_published_moments_stand_in_for_the_reference_set(tmp_path):
@@ -192,7 +199,7 @@ def test_inception_brings_its_second_backend_and_the_leaderboard_its_gap(tmp_pat
 def test_corrupt_weights_are_refused_and_nothing_is_written(tmp_path, offline):
     weights = tmp_path / "weights-inception-2015-12-05-6726825d.pth"
     weights.write_bytes(b"no weights")
-    bench = Bench(tmp_path, extractors={"inception": {"weights": {"path": str(weights)}}}).samples()
+    bench = Bench(tmp_path, extractors={"inception": {"weights": {"path": str(weights)}}}, primary="fid").samples()
     with pytest.raises(UserError, match=r"corrupt weights: SHA-256 .*expected 6726825d"):
         bench.run("statistics", "--extractor", "inception")
     assert not bench.layout.statistics("digits", "inception").exists()
@@ -217,3 +224,79 @@ def test_fifty_thousand_images_are_scored_in_three_gigabytes():
     )
     assert done.returncode == 0, done.stdout + done.stderr
     assert "50,000 images, digits" in done.stdout
+
+
+class Counting:
+    """An extractor that counts the images which it sees; small, but cached as a large one is."""
+
+    def __init__(self):
+        self.seen, self.real = 0, open_extractor("digits")
+        self.identity, self.dim, self.has_logits = self.real.identity, self.real.dim, False
+        self.name, self.spec = "digits", EXTRACTORS["digits"]._replace(weights=LITE0)
+
+    def features(self, images):
+        self.seen += len(images)
+        return self.real.features(images)
+
+
+def test_reference_statistics_are_kept_between_studies_and_made_anew_if_broken(tmp_path, monkeypatch, offline):
+    counting = Counting()
+    monkeypatch.setattr(statistics, "open_chosen", lambda *_: counting)
+    found = []
+    for name in ("first", "second"):
+        (tmp_path / name).mkdir()
+        bench = Bench(tmp_path / name)
+        bench.run("data")
+        bench.run("statistics", "--extractor", "digits")
+        found.append(load_arrays(bench.layout.statistics("digits", "digits")))
+    (arrays, header), (again, same) = found
+    assert counting.seen == len(reference_digits()), "the second study looked at the images again"
+    assert header == same and all(np.array_equal(arrays[k], again[k]) for k in arrays)
+    (cached,) = (tmp_path / "fewstep_cache" / "statistics").iterdir()
+    cached.write_bytes(cached.read_bytes()[:-8])
+    bench.run("statistics", "--extractor", "digits")
+    assert counting.seen == 2 * len(reference_digits())
+    monkeypatch.setattr(Plan, "statistics_code", staticmethod(lambda name: "other code"))
+    bench.run("statistics", "--extractor", "digits")
+    assert counting.seen == 3 * len(reference_digits())
+
+
+def test_a_changed_file_of_reference_statistics_reruns_what_is_made_from_it(tmp_path):
+    file = tmp_path / "published.npz"
+    section = {"controls": ["data"], "extractors": {"digits": {"reference": str(file)}}}
+
+    def keys():
+        plan = Plan(make_study({"study": "a", "datasets": {"digits": section}}))
+        return plan.statistics_key("digits", "digits"), plan.score_key("digits", 0, "control")
+
+    np.savez(file, mu=np.zeros(64), sigma=np.eye(64))
+    before = keys()
+    assert keys() == before
+    np.savez(file, mu=np.ones(64), sigma=np.eye(64))
+    assert all(a != b for a, b in zip(keys(), before, strict=True))
+
+
+@pytest.mark.parametrize(
+    ("settings", "said"),
+    [
+        ({"primary": "kd_digits", "metrics": ["fd"]}, "unknown metric 'kd_digits'"),
+        ({"primary": "precision_digits"}, "grows with quality"),
+        ({"extractors": []}, "unknown metric 'fd_digits'"),
+        ({"extractors": ["lite0"]}, "did you mean 'fd_lite0'"),
+        ({"extractors": {"digits": {"reference": "nowhere.npz"}}}, "nowhere.npz does not exist"),
+    ],
+)
+def test_what_cannot_be_judged_is_refused_before_anything_starts(settings, said):
+    with pytest.raises(UserError, match=said):
+        check(Plan(make_study({"study": "a", "datasets": {"digits": settings}})))
+    with pytest.raises(SystemExit, match=said):
+        make_dag({"study": "a", "datasets": {"digits": settings}}, check)
+
+
+def test_too_few_images_skip_what_needs_more(tmp_path):
+    metrics = ["fd", "kd", "prdc", "fd_inf"]
+    point = Bench(tmp_path, block_size=5, metrics=metrics).samples().scored("digits")
+    found = {m["metric"]: m for m in point["metrics"]}
+    assert point["status"] == "ok" and found["fd_digits"]["warning"] == "singular: 5 samples for 64 dimensions"
+    assert found["precision_digits"]["reason"] == "samples: 5 are fewer than 6"
+    assert found["fd_digits_inf"]["status"] == "skipped" and found["kd_digits"]["value"] is not None

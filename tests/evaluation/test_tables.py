@@ -143,7 +143,7 @@ def test_cells_are_compared_where_everything_agrees():
         ({"n_reference": None}, "the paper's number of reference samples is not known"),
         ({"extractor": "clean-fid"}, "the features of clean-fid are not ours"),
         ({"extractor": ""}, "the features of its FID code are not ours"),
-        ({"minimum_of": 5}, "the best of 5 runs there, 3 here"),
+        ({"minimum_of": 5}, "the best of 5 runs of one model there, 3 here"),
     ],
 )
 def test_a_protocol_that_differs_leaves_no_verdict(changes, reason):
