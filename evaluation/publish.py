@@ -6,8 +6,9 @@ import shutil
 from pathlib import Path
 
 from evaluation import records
+from evaluation.site.pictures import compact
 from fewstep.errors import UserError
-from fewstep.files import write_text
+from fewstep.files import write_bytes, write_text
 from fewstep.registry import ROOT
 
 KEPT = ("leaderboard.csv", "leaderboard.md", "records.parquet", "plan.json", "study.json", "verdict.txt")
@@ -34,10 +35,10 @@ def publish(study: str, results: Path, target: Path | None = None) -> Path:
     (draft / "figures").mkdir(parents=True)
     for name in KEPT:
         shutil.copyfile(results / name, draft / name)
-    for file in sorted((results / "figures").glob("*.*")):
-        if file.suffix in (".png", ".csv"):
-            shutil.copyfile(file, draft / "figures" / file.name)
-    shutil.copytree(results / "tables", draft / "tables")
+    for file in sorted((results / "figures").glob("*.png")):
+        write_bytes(draft / "figures" / file.name, compact(file))
+        shutil.copyfile(file.with_suffix(".csv"), draft / "figures" / f"{file.stem}.csv")
+    shutil.copytree(results / "tables", draft / "tables", ignore=shutil.ignore_patterns(".*"))  # not Snakemake's own
     devices = ", ".join(sorted(set(table["provenance_device"]) - {""}))
     write_text(
         draft / "README.md",

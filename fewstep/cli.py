@@ -26,8 +26,9 @@ from fewstep.suggest import unknown
 def main() -> None:
     """Benchmark few-step samplers of diffusion and flow models.
 
-    Every step that Snakemake runs can be run by hand: data, train, fit, reference, sample, score, leaderboard,
-    figures, site. `plan` shows what a study will do; `new-method` and `check` help to enter the comparison.
+    Every step that Snakemake runs can be run by hand: data, train, fit, reference, statistics, sample, score,
+    leaderboard, figures, tables, site. `plan` shows what a study will do; `compare` sets two entrants side by side and
+    `cite` prints what to cite; `new-method` and `check` help to enter the comparison.
     """
 
 
