@@ -51,7 +51,7 @@ onstart:
     write_json(L.study, JOBS.plan.study.model_dump())
     # The jobs of a run on this machine share a fork server, which ends with this process (bash's parent).
     shell.prefix(
-        PREFIX + "export FEWSTEP_FORK_SERVER=${{FEWSTEP_FORK_SERVER:-$PPID}}; "
+        f"{PREFIX}export FEWSTEP_FORK_SERVER=${{{{FEWSTEP_FORK_SERVER:-$PPID}}}}; "
     )
 
 
