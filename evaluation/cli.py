@@ -79,10 +79,11 @@ def figures(plan: Plan, layout: Layout, dataset: str) -> None:
     from evaluation import figures
 
     plan.section(dataset)
-    figures.make_all(layout.root, dataset)
+    drawn = figures.make_all(layout.root, dataset)
     for picture in pictures(plan, layout, dataset):
-        if not picture.exists():
-            figures.placeholder(picture, "nothing to draw: no point is ok, or none has what this shows")
+        if picture not in drawn:
+            drawn += figures.placeholder(picture, "nothing to draw: no point is ok, or none has what this shows")
+    figures.remove_stale(layout.root, dataset, drawn, plan.study.datasets)
 
 
 @click.command()

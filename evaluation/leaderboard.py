@@ -142,9 +142,9 @@ def plus_minus(mean: float, low: float, high: float) -> str:
     return f"{human(mean)} ± {half}" if half else human(mean)
 
 
-def rounded(value: float) -> float:
-    """The value as the CSV shows it."""
-    return float(f"{value:.{DIGITS}g}")
+def rounded(value: float, digits: int = DIGITS) -> float:
+    """The value with so many significant digits; as the CSV shows it."""
+    return float(f"{value:.{digits}g}")
 
 
 def _cell(row: Any) -> str:

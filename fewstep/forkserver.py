@@ -8,6 +8,7 @@ A worker is forked only for a process whose surroundings equal the server's (env
 differs from one started in the ordinary way in nothing but its parent, which is the server's watcher: a process that
 kills the worker once the connection to whoever asked for it closes, and that reports how the worker ended. Snakemake's
 benchmark files count memory and CPU by parenthood, so they miss a forked worker; with FEWSTEP_FORK_SERVER=0 they don't.
+A worker is listed under the server's name, and Ctrl-Z stops the job that waits for it, not the worker.
 """
 
 from __future__ import annotations
@@ -56,7 +57,8 @@ class Worker:
             if not select.select([self._connection], [], [], timeout)[0]:
                 raise subprocess.TimeoutExpired("worker", timeout)
             report = _receive(self._connection)
-            # No report: the watcher was killed, and the worker ends with it.
+            if not report:  # the watcher was killed, and the worker ends with it, within half a second
+                time.sleep(1.0)
             self.returncode = int(report) if report else -signal.SIGKILL
             self._connection.close()
         return self.returncode
@@ -72,8 +74,9 @@ def start(job: Path) -> Worker | None:
     owner = os.environ.get(VARIABLE, "0")
     if sys.platform != "linux" or not owner.isdigit() or not int(owner) or any(any(Path("/dev").glob(g)) for g in GPUS):
         return None
-    connection = _connect(owner)
+    connection = None
     with contextlib.suppress(OSError):
+        connection = _connect(owner)
         if connection and _same_user(connection):
             connection.settimeout(IMPORT)
             if _receive(connection) == surroundings():
@@ -91,6 +94,7 @@ def surroundings() -> str:
     facts = [sys.executable, str(Path.cwd()), str((me / "ns/mnt").readlink()), os.nice(0), dict(os.environ)]
     facts += [(me / name).read_text() for name in ("cgroup", "limits")]
     kept = ("Umask", "Uid", "Gid", "Groups", "CapEff", "Cpus_allowed", "Mems_allowed")
+    kept += ("SigBlk", "SigIgn", "NoNewPrivs", "Seccomp")
     facts += [line for line in (me / "status").read_text().splitlines() if line.split(":")[0] in kept]
     return hashlib.sha256(json.dumps(facts, sort_keys=True).encode()).hexdigest()
 
@@ -102,10 +106,11 @@ def server_name(owner: str) -> str:
 
 def _connect(owner: str) -> socket.socket | None:
     """A connection to the owner's server, which is started where there is none."""
-    name, server = server_name(owner), None
+    name, server, until = server_name(owner), None, time.monotonic() + IMPORT
     while True:
-        ended = server is not None and server.poll() is not None
+        ended = time.monotonic() > until or (server is not None and server.poll() is not None)
         connection = socket.socket(socket.AF_UNIX)
+        connection.settimeout(IMPORT)  # the queue of one that hangs may be full
         try:
             connection.connect(f"\0{name}")
             return connection
@@ -122,8 +127,8 @@ def _connect(owner: str) -> socket.socket | None:
 
 def _same_user(connection: socket.socket) -> bool:
     """Whether the other side belongs to this user; anybody may open an abstract socket."""
-    size = struct.calcsize("3i")
-    return struct.unpack("3i", connection.getsockopt(socket.SOL_SOCKET, socket.SO_PEERCRED, size))[1] == os.getuid()
+    size = struct.calcsize("iII")
+    return struct.unpack("iII", connection.getsockopt(socket.SOL_SOCKET, socket.SO_PEERCRED, size))[1] == os.getuid()
 
 
 def _receive(connection: socket.socket) -> str:

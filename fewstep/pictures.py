@@ -24,7 +24,8 @@ def pictures(plan: Plan, layout: Layout, dataset: str) -> list[Path]:
         kinds += [f"sample_grid_nfe{nfe}" for nfe in sorted({nfes[0], nfes[(len(nfes) - 1) // 2]})]
         kinds += ["trajectories_pca"]
     elif nfes and DATASETS[dataset].shape == (2,):
-        kinds += [f"samples_2d_nfe{nfes[(len(nfes) - 1) // 2]}", "trajectories_2d"]
+        kinds += [f"samples_2d_nfe{nfe}" for nfe in sorted({nfes[0], nfes[(len(nfes) - 1) // 2]})]
+        kinds += ["trajectories_2d"]
     return [layout.root / "figures" / f"{dataset}_{kind}.png" for kind in kinds]
 
 

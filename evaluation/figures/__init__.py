@@ -1,5 +1,6 @@
 """All figures of a study: each a PNG, an SVG and a CSV of the numbers that it shows."""
 
+from collections.abc import Iterable
 from pathlib import Path
 
 import pandas as pd
@@ -53,11 +54,24 @@ def make_all(results: Path, only: str | None = None) -> list[Path]:
     return paths
 
 
-def placeholder(picture: Path, text: str) -> None:
+def remove_stale(results: Path, dataset: str, kept: Iterable[Path], datasets: Iterable[str]) -> None:
+    """Remove a dataset's pictures that are not among `kept`: they show an earlier study.
+
+    datasets: all of the study; the files of one whose name begins with this one's stay.
+    """
+    folder, kept = results / "figures", set(kept)
+    longer = tuple(f"{other}_" for other in datasets if other.startswith(f"{dataset}_"))
+    old = {file for file in folder.glob(f"{dataset}_*.*") if not (longer and file.name.startswith(longer))}
+    old |= set((folder / "entrants" / dataset).rglob("*.png"))
+    for file in old - kept:
+        file.unlink()
+
+
+def placeholder(picture: Path, text: str) -> list[Path]:
     """A picture that says why there is none, in place of a declared one."""
     figure = new_figure(6, 1)
     figure.text(0.5, 0.5, text, ha="center", va="center", color="#666666")
-    save(figure, picture.parents[1], picture.stem, text, pd.DataFrame({"note": [text]}))
+    return save(figure, picture.parents[1], picture.stem, text, pd.DataFrame({"note": [text]}))
 
 
 def middle_nfe(board: pd.DataFrame) -> int | None:

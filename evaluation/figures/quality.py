@@ -13,7 +13,7 @@ from matplotlib.ticker import FixedLocator, FuncFormatter, LogLocator, NullForma
 from evaluation.figures import emphasis, palette
 from evaluation.figures.pareto import front
 from evaluation.figures.style import INK, MUTED, OTHER, failures, legend, new_figure, note, save, seeds_text
-from evaluation.leaderboard import human, rounded
+from evaluation.leaderboard import DIGITS, human, rounded
 from evaluation.records import model_name
 
 CONTROL_LINES = {"noise": (0, (6, 3)), "data": (0, (2, 2))}
@@ -26,13 +26,17 @@ FEW = 2.2  # decades on which ticks at 2 and 5 have room
 
 @dataclass(frozen=True)
 class Cost:
-    """An axis of costs: the leaderboard's column, its label, what the caption says of it, and how a tick reads."""
+    """An axis of costs: the leaderboard's column, its label, what the caption says of it, and how a tick reads.
+
+    digits: significant ones in which two costs differ; a measured time has two.
+    """
 
     column: str
     label: str
     caption: str
     tick: Callable[[float], str] = "{:g}".format
     extra: tuple[str, ...] = ()  # further columns for the CSV
+    digits: int = DIGITS
 
     @property
     def calls(self) -> bool:
@@ -62,7 +66,7 @@ def panels(dataset: str, board: pd.DataFrame, results: Path, cost: Cost, name: s
         axis.set_title(title)
         free = shown[(shown["baseline"].isin(part["baseline"])) & (shown["accelerator"] == "none")]
         if len(free) and set(part["accelerator"]) - {"none"}:
-            _free(axis, free, cost)
+            _free(axis, free, cost, float(shown[cost.column].max()))
         _controls(axis, controls)
         bright |= kept
         compared |= set(part["accelerator"]) if mixed else set()
@@ -86,12 +90,14 @@ def panels(dataset: str, board: pd.DataFrame, results: Path, cost: Cost, name: s
 
 def _on_front(part: pd.DataFrame, cost: Cost) -> pd.Series:
     """What differs by rounding is a tie, as in the leaderboard."""
-    return front(part[cost.column].astype(float).map(rounded), part["mean"].map(rounded))
+    costs = part[cost.column].astype(float).map(lambda value: rounded(value, cost.digits))
+    return front(costs, part["mean"].map(rounded))
 
 
 def _caption(dataset: str, metric: str, shown: pd.DataFrame, cost: Cost, complete: bool) -> str:
     text = f"{metric} on {dataset} {cost.caption}; lower is better. {seeds_text(shown)}."
     text += " Pale discs mark each panel's Pareto front: no other point there is both cheaper and better."
+    text += " Times bear no interval; those that agree in two digits count as equal." if cost.digits < DIGITS else ""
     if set(shown["accelerator"]) - {"none"}:
         text += " The grey band is the best of the same baseline without an accelerator."
     if not complete:
@@ -137,12 +143,13 @@ def _front(axis: Axes, rows: pd.DataFrame, x: str) -> None:
     axis.plot(points[x].astype(float), points["mean"], drawstyle="steps-post", **FRONT)
 
 
-def _free(axis: Axes, rows: pd.DataFrame, cost: Cost) -> None:
-    """What the baseline does without accelerators: the best at each NFE, or the Pareto front."""
+def _free(axis: Axes, rows: pd.DataFrame, cost: Cost, end: float) -> None:
+    """What the baseline does without accelerators: the best at each NFE, or the Pareto front up to the cost `end`."""
     if cost.calls:
         best, style = rows.groupby("nfe")["mean"].min(), "default"
     else:
         best, style = rows[_on_front(rows, cost)].set_index(cost.column)["mean"].sort_index(), "steps-post"
+        best = pd.concat([best, pd.Series([best.iloc[-1]], index=[end])])
     axis.plot(best.index.astype(float), best, drawstyle=style, zorder=1, **BAND)
 
 

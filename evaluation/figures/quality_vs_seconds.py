@@ -12,6 +12,7 @@ SECONDS = Cost(
     "time per sample",
     "against measured seconds per sample, on the device and batch size that the provenance names",
     EngFormatter(unit="s"),
+    digits=2,
 )
 
 

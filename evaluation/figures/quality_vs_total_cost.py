@@ -6,6 +6,7 @@ import pandas as pd
 
 from evaluation.figures.quality import Cost, panels
 from evaluation.records import model_name
+from fewstep import registry
 
 SAMPLES = 50_000  # as many as an FID is customarily computed from
 TOTAL = Cost(
@@ -14,6 +15,7 @@ TOTAL = Cost(
     f"against the seconds of all that is fitted on the baseline (the accelerator; the solver, for all its NFE) and of "
     f"drawing {SAMPLES:,} samples. The baseline's own training is the same for all that builds on it and left out",
     extra=("accelerator_fit_seconds", "solver_fit_seconds", "samples"),
+    digits=2,
 )
 
 
@@ -33,8 +35,9 @@ def with_total(board: pd.DataFrame, records: pd.DataFrame, samples: int = SAMPLE
     seconds = fits.groupby(["dataset", "model"])["fit_seconds"].mean().to_dict()
     keys = board[["dataset", "baseline", "accelerator"]].itertuples(index=False)
     fitted = [0.0 if a in ("none", "") else seconds.get((d, model_name(b, a)), float("nan")) for d, b, a in keys]
-    board = board.assign(
-        accelerator_fit_seconds=fitted, solver_fit_seconds=board["solver_fit_seconds"].fillna(0.0), samples=samples
-    )
+    known = registry.of_kind("solver")
+    learns = board["solver"].map(lambda name: name in known and known[name].order == 0)
+    solver_fit = board["solver_fit_seconds"].where(board["solver_fit_seconds"].notna() | learns, 0.0)
+    board = board.assign(accelerator_fit_seconds=fitted, solver_fit_seconds=solver_fit, samples=samples)
     drawing = samples * board["seconds_per_sample"]
     return board.assign(total_seconds=board["accelerator_fit_seconds"] + board["solver_fit_seconds"] + drawing)

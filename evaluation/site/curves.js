@@ -139,7 +139,12 @@ async function unpack(id) {
 
 async function start() {
   await new Promise((painted) => setTimeout(painted));
-  await unpack("plotly");
+  try {
+    await unpack("plotly");
+  } catch {
+    curves.querySelector(".note").textContent = "This browser is too old for the curves; the figures below show them.";
+    return;
+  }
   offerAll();
   draw();
   plot.on("plotly_click", (event) => openPanel(event.points[0].customdata, null));

@@ -6,8 +6,7 @@ from typing import Any
 
 from evaluation import records as recs
 
-# (folder below the results, suffix, what it is); logs may also lie beside the results' folder.
-AREAS = (("figures/entrants", ".png", "samples"), ("logs/sample", ".log", "log"), ("../logs/sample", ".log", "log"))
+AREAS = (("figures/entrants", ".png", "samples"), ("logs/sample", ".log", "log"))  # below the results, what it is
 
 
 def files(row: dict[str, Any], seed: int, results: Path) -> dict[str, str]:

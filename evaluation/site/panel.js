@@ -9,7 +9,7 @@ const VERDICTS = {
 };
 
 function openPanel(key, from = document.activeElement) {
-  if (!STUDY.points[key]) return false;
+  if (!Object.hasOwn(STUDY.points, key)) return false;
   fillPanel(key);
   if (!panel.open) {
     opener = from;
@@ -27,7 +27,8 @@ panel.addEventListener("close", () => {
 panel.addEventListener("click", (event) => event.target === panel && panel.close()); // beside the panel
 
 function fromAddress() {
-  const key = decodeURIComponent(location.hash.slice(1));
+  let key = location.hash.slice(1);
+  try { key = decodeURIComponent(key); } catch { /* a lone % names no point */ }
   const row = document.querySelector(`tr[data-key="${CSS.escape(key)}"] .main button`);
   if (!openPanel(key, row) && panel.open) panel.close();
 }

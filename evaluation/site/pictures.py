@@ -5,6 +5,7 @@ import io
 from pathlib import Path
 
 from PIL import Image
+from PIL.PngImagePlugin import PngInfo
 
 from evaluation.figures import KINDS
 
@@ -83,9 +84,12 @@ def _figure(path: Path, name: str, results: Path) -> dict:
 
 
 def compact(path: Path) -> bytes:
-    """A picture as a PNG of 256 colours: enough to look at, and a third of the bytes."""
-    small = io.BytesIO()
+    """A picture as a PNG of 256 colours, enough to look at and a third of the bytes; its caption stays in it."""
+    small, told = io.BytesIO(), PngInfo()
     with Image.open(path) as image:
+        for key in ("Title", "Description"):
+            if key in image.info:
+                told.add_itxt(key, image.info[key])
         few = image.convert("RGB").quantize(256, Image.Quantize.FASTOCTREE, dither=Image.Dither.NONE)
-        few.save(small, format="PNG", optimize=True)
+        few.save(small, format="PNG", optimize=True, pnginfo=told, dpi=image.info.get("dpi"))
     return small.getvalue()

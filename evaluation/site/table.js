@@ -45,7 +45,8 @@ for (const section of document.querySelectorAll("section.dataset")) {
   body.addEventListener("click", (event) => {
     const cell = event.target.closest("td.main, td.n");
     const row = cell?.parentElement;
-    if (row && getSelection().isCollapsed) openPanel(row.dataset.key, row.querySelector(".main button"));
+    const meant = event.target.closest("button") || getSelection().isCollapsed; // not the end of marking text
+    if (row && meant) openPanel(row.dataset.key, row.querySelector(".main button"));
   });
   filter();
 }

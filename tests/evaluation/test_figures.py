@@ -37,6 +37,17 @@ def test_every_figure_is_png_svg_and_csv_below_1200_px(study):
     assert not [p for p in (results / "figures").rglob("*") if p.is_file() and p not in paths]
 
 
+def test_pictures_of_an_earlier_study_are_removed(study, tmp_path):
+    folder, datasets = tmp_path / "figures", ("rings", "rings_small")
+    stale = [folder / "rings_ranking.png", folder / "rings_ranking.csv", folder / "entrants/rings/seed0/arc/old.png"]
+    fresh = [folder / "rings_curvature.png", folder / "rings_small_ranking.png", folder / "entrants/glyphs/a.png"]
+    for file in (*stale, *fresh):
+        file.parent.mkdir(parents=True, exist_ok=True)
+        file.touch()
+    figures.remove_stale(tmp_path, "rings", fresh[:1], datasets)
+    assert [file.exists() for file in (*stale, *fresh)] == [False] * 3 + [True] * 3
+
+
 def test_figures_are_byte_stable(study, tmp_path):
     results, _, paths, _ = study
     before = {p: p.read_bytes() for p in paths if p.name.startswith("rings_")}

@@ -69,6 +69,8 @@ def test_front_of_every_panel_is_not_dominated(study, kind):
     )
     for _, panel in entrants.groupby(["baseline", entrants["accelerator"] != "none"]):
         points = panel[[column, "mean"]].to_numpy()
+        if "second" in column:  # measured times differ in two digits
+            points[:, 0] = [float(f"{seconds:.2g}") for seconds in points[:, 0]]
         beaten = [bool(((points <= p).all(1) & (points < p).any(1)).any()) for p in points]
         assert list(~panel["pareto"]) == beaten
 

@@ -8,6 +8,7 @@ import pytest
 
 from evaluation.figures.pareto import front
 from evaluation.figures.quality_vs_total_cost import with_total
+from fewstep import registry
 
 NAN = float("nan")
 
@@ -41,7 +42,7 @@ def test_total_cost_is_all_fitting_beyond_the_baseline_and_the_drawing():
         [("d", "b", "none", NAN, 1e-3), ("d", "b", "none", 7.0, 1e-3), ("d", "b", "acc", 7.0, 2e-3),
          ("d", "b", "lost", NAN, 2e-3), ("d", "none", "none", NAN, 0.0)],
         columns=["dataset", "baseline", "accelerator", "solver_fit_seconds", "seconds_per_sample"],
-    )  # fmt: skip
+    ).assign(solver="rule")  # fmt: skip
     fits = [("d", "b", 0, 1000.0), ("d", "b+acc", 0, 30.0), ("d", "b+acc", 0, 30.0), ("d", "b+acc", 1, 50.0)]
     records = pd.DataFrame(fits, columns=["dataset", "model", "train_seed", "fit_seconds"]).assign(kind="reference")
     total = with_total(board, records, samples=10_000)
@@ -50,3 +51,6 @@ def test_total_cost_is_all_fitting_beyond_the_baseline_and_the_drawing():
     assert total["total_seconds"][4] == 0
     assert list(total["accelerator_fit_seconds"][:3]) == [0, 0, 40]
     assert "total_seconds" not in board
+    learnt = next(name for name, method in registry.of_kind("solver").items() if method.order == 0)
+    unknown = with_total(board.assign(solver=learnt), records)["total_seconds"]
+    assert np.isnan(unknown[0]) and not np.isnan(unknown[1]), "what a fit cost isn't known, and it wasn't nothing"

@@ -46,6 +46,7 @@ def test_tables_figures_and_commit_are_published(finished, tmp_path):
         Image.open(target / "figures/rings_curvature.png") as kept,
     ):
         assert kept.size == drawn.size and kept.mode == "P"
+        assert kept.text["Description"] == drawn.text["Description"] != ""
     pd.testing.assert_frame_equal(records.load(target), records.load(finished))
 
 

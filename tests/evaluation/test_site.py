@@ -12,6 +12,7 @@ from evaluation import figures
 from evaluation.figures import palette
 from evaluation.site import build, looks, papers, pictures, rows
 from tests.evaluation.conftest import SHEET
+from tests.evaluation.test_leaderboard import make_results
 
 DATA_URL = "data:image/png;base64,"
 
@@ -117,6 +118,21 @@ def test_failures_stand_at_the_top_and_text_is_escaped(page):
     assert "no answer after &lt;60&gt; s" in top
     assert "<60>" not in page
     assert "needs 2 calls" not in top  # skipped by the rules of a solver is no failure
+
+
+def test_hostile_text_stays_text(tmp_path):
+    """A reason or a label may hold anything: it ends no script and opens no tag."""
+    results, hostile = make_results(tmp_path, seeds=(0,), baselines=("arc",)), "</script><b id='x'>\"&amp; <!--"
+    for file in (results / "scores/rings").rglob("*.json"):
+        document = json.loads(file.read_text())
+        document["label"] = hostile
+        document["points"][0] |= {"status": "failed", "reason": hostile, "metrics": []}
+        file.write_text(json.dumps(document))
+    page = build(results).read_text()
+    assert "<b id" not in page and "<!--" not in page
+    assert page.count("<script") == page.count("</script>")
+    found = json.loads(re.search(r'<script type="application/json" id="study">(.*?)</script>', page, re.S)[1])
+    assert found["points"]["rings/arc/heun/1"]["reason"] == hostile
 
 
 def test_page_without_figures_or_scores(tmp_path):
