@@ -63,10 +63,11 @@ def test_front_of_every_panel_is_not_dominated(study, kind):
     numbers = table(results, f"glyphs_{kind}")
     entrants = numbers[numbers["baseline"] != "none"]
     assert not numbers.loc[numbers["baseline"] == "none", "pareto"].any()
-    assert (
-        len(entrants)
-        == ((board["dataset"] == "glyphs") & (board["kind"] == "entrant") & (board["status"] == "ok")).sum()
-    )
+    shown = board[(board["dataset"] == "glyphs") & (board["kind"] == "entrant") & (board["status"] == "ok")]
+    if kind == "quality_vs_total_cost":  # here no learnt solver says what its fit cost
+        known = registry.of_kind("solver")
+        shown = shown[[name not in known or known[name].order != 0 for name in shown["solver"]]]
+    assert len(entrants) == len(shown)
     for _, panel in entrants.groupby(["baseline", entrants["accelerator"] != "none"]):
         points = panel[[column, "mean"]].to_numpy()
         if "second" in column:  # measured times differ in two digits
