@@ -8,7 +8,6 @@ those of the clock on an idle machine and hardly others on a busy one.
 
 from __future__ import annotations
 
-import csv
 import json
 import os
 import resource
@@ -21,6 +20,7 @@ from pathlib import Path
 
 import click
 import numpy as np
+from report import finish
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
@@ -202,18 +202,7 @@ def main(n: int, dim: int, repeats: int, quick: bool, out: Path | None, only: st
         click.echo(f"{contender}: {n:,} features of {dim} dimensions, twice", err=True)
         rows.append(in_its_own_process(contender, n, dim, repeats))
     rows = compared(rows)
-    click.echo(HEADER)
-    for row in rows:
-        click.echo(line(row))
-    if out:
-        with out.open("w", newline="") as file:
-            writer = csv.DictWriter(file, list(rows[0]))
-            writer.writeheader()
-            writer.writerows(rows)
-    misses = [] if quick else missed(rows)
-    for text in misses:
-        click.echo(f"missed: {text}", err=True)
-    sys.exit(1 if misses else 0)
+    finish(rows, HEADER, line, [] if quick else missed(rows), out)
 
 
 if __name__ == "__main__":

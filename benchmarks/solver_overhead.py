@@ -12,7 +12,6 @@ diffusers' scheduler for the same rule, where there is one, takes its turn too, 
 
 from __future__ import annotations
 
-import csv
 import itertools
 import sys
 import warnings
@@ -31,6 +30,7 @@ sys.path.append(str(ROOT / ".venv-parity"))  # where `make parity` puts diffuser
 
 import peers  # noqa: E402
 from fitting import fit_on  # noqa: E402
+from report import finish  # noqa: E402
 from turns import Clock, Contest  # noqa: E402
 
 from fewstep import data, nets, paths, registry  # noqa: E402
@@ -271,18 +271,7 @@ def main(
     for name in names:
         given = {key: value for key, value in (("batch", batch), ("turns", repeats)) if value}
         rows += measure(name, methods, replace(SIZES[name], **given), path)
-    click.echo(HEADER)
-    for row in rows:
-        click.echo(line(row))
-    if out:
-        with out.open("w", newline="") as file:
-            writer = csv.DictWriter(file, list(rows[0]))
-            writer.writeheader()
-            writer.writerows(rows)
-    misses = [text for row in rows for text in missed(row)]
-    for text in misses:
-        click.echo(f"missed: {text}", err=True)
-    sys.exit(1 if misses else 0)
+    finish(rows, HEADER, line, [text for row in rows for text in missed(row)], out)
 
 
 if __name__ == "__main__":

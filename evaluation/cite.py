@@ -7,10 +7,9 @@ from collections.abc import Iterable, Iterator
 from fnmatch import fnmatchcase
 from pathlib import Path
 
-import yaml
-
 from fewstep import registry
 from fewstep.errors import UserError
+from fewstep.files import parse_yaml
 from fewstep.plan import NONE, OWN, Plan
 from fewstep.registry import ROOT
 
@@ -69,7 +68,7 @@ def entries(text: str) -> dict[str, str]:
 
 def own_entry(file: Path = ROOT / "CITATION.cff") -> str:
     """The harness itself, from CITATION.cff."""
-    cff = yaml.safe_load(file.read_text())
+    cff = parse_yaml(file.read_text())
     authors = [
         f"{{{a['name']}}}" if "name" in a else f"{a['family-names']}, {a['given-names']}" for a in cff["authors"]
     ]

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -52,9 +52,9 @@ def why_skipped(path: Path) -> str:
 
 
 @contextlib.contextmanager
-def device_for(extractors: Iterable[str], state: Path) -> Iterator[str]:
-    """The device for these feature networks: the CPU for the small one that ships with the project, else a free GPU."""
-    if not any(EXTRACTORS[name].weights for name in extractors):
+def device_for(extractor: str, state: Path) -> Iterator[str]:
+    """The device for a feature network: the CPU for the small one that ships with the project, else a free GPU."""
+    if not EXTRACTORS[extractor].weights:
         yield "cpu"
         return
     from fewstep.device import lease

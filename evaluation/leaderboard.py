@@ -147,6 +147,11 @@ def rounded(value: float, digits: int = DIGITS) -> float:
     return float(f"{value:.{digits}g}")
 
 
+def beside_the_primary(rows: pd.DataFrame) -> list[str]:
+    """The metrics with columns of their own and a value in some of these rows."""
+    return [c.removesuffix("_mean") for c in rows.columns if c.endswith("_mean") and rows[c].notna().any()]
+
+
 def _cell(row: Any) -> str:
     if row.status != "ok":
         return row.status.replace("_", " ")

@@ -14,10 +14,10 @@ from typing import Any, NamedTuple
 
 import numpy as np
 from safetensors import SafetensorError, safe_open
-from safetensors.numpy import save, save_file
+from safetensors.numpy import save_file
 
 from fewstep.errors import CheckpointError
-from fewstep.files import atomic, write_bytes
+from fewstep.files import atomic
 
 FORMAT = "fewstep/1"
 
@@ -100,7 +100,7 @@ def save_arrays(path: str | Path, arrays: dict[str, np.ndarray], header: dict[st
 
 def save_failure(path: str | Path, status: str, reason: str, header: dict[str, Any]) -> None:
     """Write an empty file in the format of `fewstep.checkpoints`, with status and reason."""
-    write_bytes(path, save({}, metadata=metadata_of({**header, "status": status, "reason": reason}, _sha256(""))))
+    save_arrays(path, {}, {**header, "status": status, "reason": reason})
 
 
 def read_header(path: str | Path) -> dict[str, Any]:

@@ -324,9 +324,15 @@ class Plan:
     def _settings_of(self, dataset: str, extractor: str) -> list[Any]:
         """A feature network's code, settings and, where it has one, the content of its file of reference statistics."""
         chosen = self.extractors(dataset)[extractor]
-        file = Path(chosen.reference or "")
-        content = hashlib.sha256(file.read_bytes()).hexdigest() if file.is_file() else ""
-        return [self.statistics_code(extractor), chosen.model_dump(), content]
+        return [self.statistics_code(extractor), chosen.model_dump(), self._references.get(chosen.reference, "")]
+
+    @cached_property
+    def _references(self) -> dict[str, str]:
+        """SHA-256 of every file of reference statistics that the study names: they are large, and many jobs ask."""
+        sections = self.study.datasets.values()
+        named = {extractor.reference for section in sections for extractor in (section.extractors or {}).values()}
+        files = {name: Path(name) for name in named if name and Path(name).is_file()}
+        return {name: hashlib.sha256(file.read_bytes()).hexdigest() for name, file in files.items()}
 
     def statistics_key(self, dataset: str, extractor: str) -> str:
         """Code and settings behind a dataset's reference statistics."""

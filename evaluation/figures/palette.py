@@ -61,13 +61,18 @@ def line(solver: str, accelerator: str = NONE) -> dict:
     return {
         "color": shade,
         "marker": marker,
-        "linestyle": (0, dash) if dash else "-",
+        "linestyle": linestyle(dash),
         "linewidth": 1.4,
         "markersize": 5,
         "markerfacecolor": "white" if hollow(solver) else shade,
         "markeredgecolor": shade if hollow(solver) else "white",
         "markeredgewidth": 1.1 if hollow(solver) else 0.5,
     }
+
+
+def linestyle(dash: tuple[float, ...]) -> str | tuple[int, tuple[float, ...]]:
+    """A dash in matplotlib's terms."""
+    return (0, dash) if dash else "-"
 
 
 def _place(id: str) -> tuple[list[str], int, int]:

@@ -14,7 +14,6 @@ from evaluation.records import model_name
 
 WINDOW = 7  # points that a smoothed one is the mean of
 DECADE = 10  # from where on a log axis has ticks enough
-STYLES = ["-", (0, (4, 1.5)), (0, (1, 1)), (0, (5, 1, 1, 1))]
 
 
 def draw(dataset: str, board: pd.DataFrame, records: pd.DataFrame, results: Path) -> list[Path]:
@@ -29,7 +28,7 @@ def draw(dataset: str, board: pd.DataFrame, records: pd.DataFrame, results: Path
         rows = numbers[numbers["model"] == model]
         colour, runs = palette.of_model(model), list(dict.fromkeys(rows["run"]))
         for (run, _), line in rows.groupby(["run", "train_seed"], sort=False):
-            dash = STYLES[runs.index(run) % len(STYLES)]
+            dash = palette.linestyle(palette.DASHES[runs.index(run) % len(palette.DASHES)])
             axis.plot(line["step"], line["loss"], color=colour, linewidth=0.6, alpha=0.4)
             label = run if run not in axis.get_legend_handles_labels()[1] else None
             axis.plot(line["step"], line["smoothed"], color=colour, linewidth=1.3, linestyle=dash, label=label)

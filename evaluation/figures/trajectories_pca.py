@@ -4,14 +4,11 @@ from pathlib import Path
 
 import numpy as np
 import pandas as pd
-from matplotlib.cm import ScalarMappable
-from matplotlib.collections import LineCollection
 
 from evaluation.figures import tensors
-from evaluation.figures.multiples import grid, in_order
-from evaluation.figures.style import INK, save
-from evaluation.figures.trajectories_2d import COLOURS
-from evaluation.records import model_name
+from evaluation.figures.multiples import grid
+from evaluation.figures.paths import draw_paths, recorded, tabulate, time_bar
+from evaluation.figures.style import save
 
 FITTED = 2000  # images that the components are fitted on, and drawn
 
@@ -27,13 +24,7 @@ def draw(dataset: str, board: pd.DataFrame, records: pd.DataFrame, results: Path
         return []
     plane = Plane(data)
     seed = int(points["train_seed"].min())
-    panels = []
-    for baseline, accelerator in in_order(points[["baseline", "accelerator"]].itertuples(index=False, name=None)):
-        model = model_name(baseline, accelerator)
-        path = results / "reference" / dataset / f"seed{seed}" / f"{model}.safetensors"
-        paths, times = tensors.read(path, "trajectory"), tensors.read(path, "trajectory_times")
-        if paths is not None and times is not None and np.isfinite(paths).all():
-            panels.append((model, plane.project(paths), times))
+    panels = [(model, plane.project(paths), times) for model, paths, times in recorded(dataset, points, seed, results)]
     return _figure(dataset, panels, plane, seed, results) if panels else []
 
 
@@ -69,26 +60,14 @@ def _figure(dataset: str, panels: list, plane: Plane, seed: int, results: Path) 
     low, high = everything.min(0), everything.max(0)
     margin = 0.04 * (high - low).max()
     for axis, (model, paths, times) in zip(axes, panels, strict=True):
-        n_times, n_paths, _ = paths.shape
-        axis.scatter(*plane.data.T, s=2, color="#dddddd", linewidths=0, rasterized=True)
-        segments = np.stack([paths[:-1], paths[1:]], axis=2).reshape(-1, 2, 2)
-        share = np.repeat((times[:-1] + times[1:]) / 2 / times.max(), n_paths)
-        lines = LineCollection(segments, array=share, cmap=COLOURS, linewidths=1.1)
-        lines.set_clim(0, 1)
-        axis.add_collection(lines)
-        axis.scatter(*paths[-1].T, s=9, color=INK, linewidths=0, zorder=3)
+        draw_paths(axis, plane.data, paths, times, width=1.1, dot=9, rasterized=False)
         axis.set(xlim=(low[0] - margin, high[0] + margin), ylim=(low[1] - margin, high[1] + margin), aspect="equal")
         axis.set_title(model, fontsize=9)
-        index = np.meshgrid(np.arange(n_times), np.arange(n_paths), indexing="ij")
-        flat = paths.reshape(-1, 2)
-        frame = pd.DataFrame({"model": model, "train_seed": seed, "path": index[1].ravel(), "u": times.repeat(n_paths)})
-        frames.append(frame.assign(pc1=flat[:, 0], pc2=flat[:, 1]).sort_values(["path", "u"], ascending=[True, False]))
+        frames.append(tabulate(model, seed, paths, times, ("u", "pc1", "pc2")))
     percent = [f"{100 * share:.0f} % of the data's variance" for share in plane.shares]
     figure.supxlabel(f"component 1 ({percent[0]})", fontsize=9)
     figure.supylabel(f"component 2 ({percent[1]})", fontsize=9)
-    bar = figure.colorbar(ScalarMappable(cmap=COLOURS), ax=axes, shrink=0.7, aspect=30, pad=0.01)
-    bar.set_label("noise (1) to data (0)")
-    bar.ax.tick_params(labelsize=7.5)
+    time_bar(figure, axes).ax.tick_params(labelsize=7.5)
     caption = (
         f"ODE paths on {dataset} from noise to data in the plane of the data's first two principal components (fitted "
         f"on {len(plane.data)} images, grey), training seed {seed}: {panels[0][1].shape[1]} paths from the same "

@@ -11,15 +11,16 @@ from evaluation.extractors.base import Extractor
 from evaluation.features import NEED_FEATURES, ReferenceFeatures
 from evaluation.judges import Row
 from evaluation.metrics import in_groups
-from evaluation.metrics.fd_infinity import fd_infinity
+from evaluation.metrics.fd_infinity import FEWEST, fd_infinity
 from evaluation.metrics.frechet import Moments, Target, warning_of
-from evaluation.metrics.inception_score import inception_score
+from evaluation.metrics.inception_score import SPLITS, inception_score
 from evaluation.metrics.kid import Kernel
-from evaluation.metrics.prdc import Manifold, prdc
+from evaluation.metrics.prdc import NEIGHBOURS, Manifold, prdc
 
 PARTS = 10  # of a block, left out in turn
 CHUNK = 1000  # images whose features are made at once
-LEAST = {"fd": 2, "kd": 2, "prdc": 6, "is": 10, "fd_inf": 20}  # images that a group of metrics needs
+# Images that a group of metrics needs.
+LEAST = {"fd": 2, "kd": 2, "prdc": NEIGHBOURS + 1, "is": SPLITS, "fd_inf": FEWEST}
 
 
 class FeatureJudge:

@@ -9,7 +9,7 @@ import numpy as np
 from evaluation.metrics.frechet import Gaussian, Moments, Target
 from evaluation.metrics.subsets import CHUNK, checked
 
-POINTS, LEAST = 15, 5000
+POINTS, LEAST, FEWEST = 15, 5000, 20
 
 
 class Extrapolated(NamedTuple):
@@ -28,11 +28,11 @@ def fd_infinity(
     """Distances of random subsets of the features [n, d] to the reference, fitted by a + b / n.
 
     The sizes are `points` even steps from min(5000, n / 10) to n, each subset drawn anew without replacement, as
-    dgm-eval does; the reference's own bias stays. Raises ValueError for fewer than 20 features.
+    dgm-eval does; the reference's own bias stays. Raises ValueError for fewer than FEWEST features.
     """
     f = checked(features)
-    if len(f) < 20:
-        raise ValueError(f"an extrapolation needs at least 20 features, not {len(f)}")
+    if len(f) < FEWEST:
+        raise ValueError(f"an extrapolation needs at least {FEWEST} features, not {len(f)}")
     side = reference if isinstance(reference, Target) else Target(reference)
     rng = np.random.default_rng(seed)
     sizes = np.linspace(min(LEAST, len(f) // 10), len(f), points).astype(int)

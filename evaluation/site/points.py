@@ -8,7 +8,7 @@ import pandas as pd
 
 from evaluation.figures import emphasis
 from evaluation.figures.quality_vs_total_cost import TOTAL, with_total
-from evaluation.leaderboard import human, plus_minus, rounded
+from evaluation.leaderboard import beside_the_primary, human, plus_minus, rounded
 from evaluation.records import model_name
 from evaluation.site import links
 from evaluation.statistics import Values, summarise
@@ -58,14 +58,14 @@ def data(board: pd.DataFrame, records: pd.DataFrame, results: Path) -> dict[str,
 def _dataset(rows: pd.DataFrame) -> dict[str, Any]:
     """Metrics, the primary one first; models, the one with the most entrants first; the lines to show at first."""
     entrants = rows[rows["kind"] == "entrant"]
-    others = [c.removesuffix("_mean") for c in rows.columns if c.endswith("_mean") and rows[c].notna().any()]
     bases = entrants.groupby("baseline")["entrant"].nunique().sort_values(ascending=False, kind="stable").index
     shown = {
         entrant
         for _, group in emphasis.drawable(entrants).groupby(["baseline", "accelerator"])
         for entrant in group.loc[group["solver"].isin(emphasis.emphasised(group)), "entrant"]
     }
-    return {"metrics": [rows["metric"].iloc[0], *others], "baselines": list(bases), "shown": sorted(shown)}
+    metrics = [rows["metric"].iloc[0], *beside_the_primary(rows)]
+    return {"metrics": metrics, "baselines": list(bases), "shown": sorted(shown)}
 
 
 def _point(row: dict[str, Any], values: dict[str, Any]) -> dict[str, Any]:

@@ -7,7 +7,7 @@ from typing import Any
 import pandas as pd
 
 from evaluation.figures import middle_nfe
-from evaluation.leaderboard import GAPS, human, plus_minus
+from evaluation.leaderboard import GAPS, beside_the_primary, human, plus_minus
 from evaluation.site import links
 from evaluation.site.points import OVER
 
@@ -55,7 +55,7 @@ def skipped_metrics(text: Any) -> dict[str, str]:
 
 def _metrics(rows: pd.DataFrame) -> list[str]:
     """Metrics with a value in some row, then those that were skipped in all."""
-    measured = [c.removesuffix("_mean") for c in rows.columns if c.endswith("_mean") and rows[c].notna().any()]
+    measured = beside_the_primary(rows)
     skipped = {name for text in rows.get("skipped", []) for name in skipped_metrics(text)}
     return [*measured, *sorted(skipped - set(measured))]
 

@@ -118,7 +118,7 @@ def _of_extractor(plan: Plan, layout: Layout, dataset: str, name: str) -> Iterat
     if reason := why_skipped(statistics):
         yield SkippedJudge(name, metrics, reason), {}
         return
-    with device_for([name], layout.state("score", dataset)) as device:
+    with device_for(name, layout.state("score", dataset)) as device:
         extractor = open_chosen(name, plan.extractors(dataset)[name], device)
         reference = read_reference(statistics, extractor.identity)
         used = {"extractor_sha256": digest(extractor.identity), "reference_sha256": reference.sha256}

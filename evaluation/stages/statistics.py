@@ -39,7 +39,7 @@ def run(plan: Plan, layout: Layout, dataset: str, name: str) -> None:
     check(plan)
     chosen, path = plan.extractors(dataset)[name], layout.statistics(dataset, name)
     keep = bool(NEED_FEATURES & set(plan.section(dataset).metrics))
-    with device_for([name], layout.state("statistics", dataset, name)) as device:
+    with device_for(name, layout.state("statistics", dataset, name)) as device:
         try:
             extractor = open_chosen(name, chosen, device)
         except WeightsMissing as missing:

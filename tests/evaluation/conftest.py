@@ -4,9 +4,9 @@ import shutil
 
 import pytest
 
-from evaluation import figures, leaderboard, records
+from evaluation import figures, leaderboard
 from evaluation.site import build
-from tests.evaluation.test_leaderboard import collected, make_results
+from tests.evaluation.synthetic import make_results, summarised
 
 CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
 FLAGS = ["--no-sandbox", "--disable-gpu", "--disable-background-networking", "--no-first-run"]
@@ -39,9 +39,7 @@ jones_t1,,t,published,4,0,0,0,0
 def published(tmp_path_factory):
     """(results folder, leaderboard) of the synthetic study, with logs, pictures of all samples, and `index.html`."""
     results = make_results(tmp_path_factory.mktemp("published"))
-    tidy = collected(results)
-    records.write(tidy, results)
-    leaderboard.write(tidy, results)
+    tidy = summarised(results)
     for scores in sorted((results / "scores").rglob("*.json")):
         log = results / "logs/sample" / scores.relative_to(results / "scores").with_suffix(".log")
         log.parent.mkdir(parents=True, exist_ok=True)

@@ -5,9 +5,9 @@ from pathlib import Path
 
 import numpy as np
 
-from evaluation import leaderboard, records
+from evaluation import records
 from fewstep import registry
-from tests.evaluation.test_leaderboard import collected, documents, write_study
+from tests.evaluation.synthetic import documents, summarised, write_study
 
 KEYS = ("dataset", "entrant", "kind", "baseline", "accelerator", "solver", "train_seed", "nfe")
 STEPS = ((1, 1), (1, 1), (1, 2), (2, 2), (3, 3), (1, 1), (4, 4), (1, 1))  # (first NFE, step) of every eighth solver
@@ -66,7 +66,5 @@ def make_crowd(results: Path, plan: list[dict], quality=value, broken: int = 29)
         document = json.loads(path.read_text())
         document["fit"]["curves"] = {"train": [[step, 10 / step + 0.1] for step in range(1, 51)]}
         path.write_text(json.dumps(document))
-    tidy = collected(results)
-    records.write(tidy, results)
-    leaderboard.write(tidy, results)
+    summarised(results)
     return results

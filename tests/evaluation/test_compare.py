@@ -8,7 +8,7 @@ from evaluation import records
 from evaluation.compare import compare
 from fewstep.__main__ import main
 from fewstep.errors import UserError
-from tests.evaluation.test_leaderboard import collected, make_results, quality
+from tests.evaluation.synthetic import collected, make_results, quality
 
 
 @pytest.fixture(scope="module")

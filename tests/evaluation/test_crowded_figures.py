@@ -8,7 +8,7 @@ from evaluation import figures, leaderboard
 from evaluation.figures import emphasis
 from fewstep import registry
 from tests.evaluation import crowd
-from tests.evaluation.test_leaderboard import collected
+from tests.evaluation.synthetic import collected
 
 MODELS = [("arc", "none"), ("line", "none"), ("arc", "bend")]
 SOLVERS = crowd.names(24)

@@ -4,16 +4,14 @@ import pandas as pd
 import pytest
 from PIL import Image
 
-from evaluation import figures, leaderboard, records
-from tests.evaluation.test_leaderboard import collected, make_results
+from evaluation import figures, leaderboard
+from tests.evaluation.synthetic import make_results, summarised
 
 
 @pytest.fixture(scope="module")
 def study(tmp_path_factory):
     results = make_results(tmp_path_factory.mktemp("drawn"))
-    tidy = collected(results)
-    records.write(tidy, results)
-    leaderboard.write(tidy, results)
+    tidy = summarised(results)
     paths = figures.make_all(results)
     return results, leaderboard.leaderboard(tidy), paths, None
 

@@ -15,7 +15,7 @@ from evaluation.figures.multiples import in_order, pack
 from evaluation.figures.style import MAX_HEIGHT, MAX_WIDTH, failures, over_text
 from fewstep import registry
 from tests.evaluation import crowd
-from tests.evaluation.test_leaderboard import collected
+from tests.evaluation.synthetic import collected
 
 LEARNT = sorted(id for id, m in registry.of_kind("solver").items() if m.order == 0 and not m.preset)[:2]
 FIXED = ["euler", "heun", "midpoint"]

@@ -30,7 +30,7 @@ from fewstep.images import to_uint8
 from fewstep.layout import Layout
 from fewstep.plan import Plan
 from fewstep.registry import ROOT
-from tests.evaluation.test_leaderboard import collected, make_results
+from tests.evaluation.synthetic import collected, make_results
 
 COUNT = 120
 

@@ -9,7 +9,7 @@ from PIL import Image
 from evaluation import figures, leaderboard, records
 from evaluation.publish import KEPT, publish
 from fewstep.errors import UserError
-from tests.evaluation.test_leaderboard import collected, make_results
+from tests.evaluation.synthetic import make_results, summarised
 
 
 @pytest.fixture
@@ -24,9 +24,7 @@ def finished(tmp_path):
         document = json.loads(file.read_text())
         document["provenance"] |= {"dirty": False}
         file.write_text(json.dumps(document))
-    tidy = collected(results)
-    records.write(tidy, results)
-    leaderboard.write(tidy, results)
+    tidy = summarised(results)
     figures.KINDS["curvature"].draw("rings", leaderboard.leaderboard(tidy), tidy, results)
     (results / "tables").mkdir()
     (results / "tables" / "index.csv").write_text("table\n")

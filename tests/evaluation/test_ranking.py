@@ -14,7 +14,7 @@ from fewstep.layout import Layout
 from fewstep.pictures import RANKED, pictures
 from fewstep.plan import Plan
 from tests.evaluation import crowd
-from tests.evaluation.test_leaderboard import collected
+from tests.evaluation.synthetic import collected
 
 ANY = "failed", "diverged", "timeout", "out_of_memory", "skipped"
 

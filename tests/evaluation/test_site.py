@@ -12,7 +12,7 @@ from evaluation import figures
 from evaluation.figures import palette
 from evaluation.site import build, looks, papers, pictures, rows
 from tests.evaluation.conftest import SHEET
-from tests.evaluation.test_leaderboard import make_results
+from tests.evaluation.synthetic import make_results
 
 DATA_URL = "data:image/png;base64,"
 
