@@ -111,7 +111,7 @@ rule train:
 rule fit:
     input:
         L.data("{dataset}"),
-        L.model("{dataset}", "{seed}", "{baseline}"),
+        JOBS.fitted_from,
     output:
         L.model("{dataset}", "{seed}", "{baseline}+{accelerator}"),
     log:

@@ -23,7 +23,7 @@ import numpy as np
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
 LIMIT = 3.0  # GB
-METRICS = ["fd", "kd", "prdc", "is", "fd_inf"]
+METRICS = ["fd", "kd", "prdc", "nearest", "is", "fd_inf"]
 WIDE, LOGITS = 2048, 1008
 
 

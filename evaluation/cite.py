@@ -41,12 +41,18 @@ METRICS = {  # by pattern; a metric cites all that fit
     "recall_*": ("kynkaanniemi2019improved",),
     "density_*": ("naeem2020reliable",),
     "coverage_*": ("naeem2020reliable",),
+    "nearest_*": (),
     "w2": ("flamary2021pot",),
     "sliced_w2": ("bonneel2015sliced", "flamary2021pot"),
     "curvature": ("lee2023minimizing",),
     "straightness": ("liu2023flow",),
+    "cfm_loss": ("liu2023flow",),
     "arc_length_ratio": (),
     "ode_rmse": (),
+    "code*": (),  # what a fit reports of itself; its method cites the paper
+    "loss_*_code": (),
+    "encoder_*": (),
+    "noise_kl": (),
 }
 
 

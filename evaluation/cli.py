@@ -61,14 +61,15 @@ def score(plan: Plan, layout: Layout, dataset: str, seed: int, model: str) -> No
 @click.command()
 @study_options
 def leaderboard(plan: Plan, layout: Layout) -> None:
-    """Gather all scores: records.parquet, leaderboard.csv, leaderboard.md."""
-    from evaluation import leaderboard, records
+    """Gather all scores: records.parquet, leaderboard.csv, leaderboard.md, models.csv, models.md."""
+    from evaluation import leaderboard, models, records
     from fewstep.files import write_json
 
     write_json(layout.plan, plan.points)
     table = records.collect(layout.root, plan.points)
     records.write(table, layout.root)
     leaderboard.write(table, layout.root)
+    models.write(table, layout.root)
 
 
 @click.command()

@@ -16,7 +16,7 @@ from fewstep.errors import OK, UserError
 from fewstep.files import digest
 from fewstep.headers import load_arrays, read_header
 
-NEED_FEATURES = {"kd", "prdc"}  # metrics that compare features one by one
+NEED_FEATURES = {"kd", "prdc", "nearest"}  # metrics that compare features one by one
 
 
 @dataclass(frozen=True)

@@ -25,7 +25,7 @@ TEXTS = ["dataset", "entrant", "label", "kind", "baseline", "accelerator", "solv
 TEXTS += ["interval_over", "warning", "decided", "skipped"]
 MEASURED = ("nfe_measured", "gflop_per_sample", "seconds_per_sample")  # of a point, the mean over its training seeds
 COSTS = [
-    *("curvature", "gflop_per_sample", "seconds_per_sample", "fit_seconds"),
+    *("curvature", "cfm_loss", "gflop_per_sample", "seconds_per_sample", "fit_seconds"),
     *("solver_fit_seconds", "solver_fit_calls", "n_train_seeds"),  # of a solver that learns from the field
 ]
 SOLVER_FIT = {"solver_fit_seconds": "fit_seconds", "solver_fit_calls": "fit_teacher_calls"}
@@ -232,7 +232,10 @@ def _status(group: list[dict[str, Any]]) -> tuple[str, str]:
 
 
 def _models(records: pd.DataFrame) -> dict[tuple[str, str], dict[str, float]]:
-    """Curvature and the seconds of all fits, the baseline's and the accelerator's, by (dataset, model)."""
+    """Curvature, flow-matching loss and the seconds of all fits, the baseline's and the accelerator's.
+
+    By (dataset, model).
+    """
     reference = records[records["kind"] == "reference"].sort_values(recs.ORDER, kind="stable", na_position="first")
     fits = reference.drop_duplicates(["dataset", "model", "train_seed"])
     seconds = fits.groupby(["dataset", "model"])["fit_seconds"].mean()
@@ -240,8 +243,8 @@ def _models(records: pd.DataFrame) -> dict[tuple[str, str], dict[str, float]]:
     for (dataset, model), group in reference.groupby(["dataset", "model"], sort=True):
         baseline = group["baseline"].iloc[0]
         total = sum(seconds.get((dataset, name), math.nan) for name in sorted({baseline, model}))
-        curvature = group.loc[group["metric"] == "curvature"]
-        facts[dataset, model] = {"curvature": summarise(curvature).mean, "fit_seconds": total}
+        measured = {name: summarise(group[group["metric"] == name]).mean for name in ("curvature", "cfm_loss")}
+        facts[dataset, model] = measured | {"fit_seconds": total}
     return facts
 
 

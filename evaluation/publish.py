@@ -11,7 +11,10 @@ from fewstep.errors import UserError
 from fewstep.files import write_bytes, write_text
 from fewstep.registry import ROOT
 
-KEPT = ("leaderboard.csv", "leaderboard.md", "records.parquet", "plan.json", "study.json", "verdict.txt")
+KEPT = (
+    *("leaderboard.csv", "leaderboard.md", "models.csv", "models.md"),
+    *("records.parquet", "plan.json", "study.json", "verdict.txt"),
+)
 
 
 def publish(study: str, results: Path, target: Path | None = None) -> Path:
@@ -44,7 +47,7 @@ def publish(study: str, results: Path, target: Path | None = None) -> Path:
         draft / "README.md",
         f"# {study}\n\nMade by commit `{commits[0]}` on {devices}, {table['provenance_started'].min()[:10]}:\n\n"
         f"    snakemake --cores all{'' if study == 'default' else f' --configfile studies/{study}.yaml'}\n\n"
-        "`leaderboard.csv` follows from `records.parquet` (a test holds this); `leaderboard.md` is the short form.\n",
+        "`leaderboard.csv` and `models.csv` follow from `records.parquet` (a test holds this).\n",
     )
     shutil.rmtree(target, ignore_errors=True)
     draft.rename(target)

@@ -12,6 +12,8 @@ rule leaderboard:
             category="Leaderboard",
         ),
         f"{R}/leaderboard.md",
+        f"{R}/models.csv",
+        f"{R}/models.md",
         f"{R}/records.parquet",
         L.plan,
     log:
@@ -24,7 +26,10 @@ rule leaderboard:
     resources:
         mem_mb=1000,
     params:
-        key=JOBS.summary_key("evaluation.leaderboard"),
+        key=[
+            JOBS.summary_key("evaluation.leaderboard"),
+            JOBS.summary_key("evaluation.models"),
+        ],
         study=STUDY,
     shell:
         "python -m fewstep leaderboard {params.study:q} > {log:q} 2>&1"

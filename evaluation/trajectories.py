@@ -17,7 +17,7 @@ from fewstep.paths import EDM, like
 
 
 def straight_velocity(field: Field, z: Tensor, u: Tensor) -> Tensor:
-    """dz/du = E[eps - x_0] at z [B, ...] and noise fraction u (a float64 scalar)."""
+    """dz/du = E[eps - x_0] at z [B, ...] and noise fraction u (float64, a scalar or [B])."""
     path = field.path
     t = path.time_at(u)
     prediction = field(like(path.alpha(t) + path.sigma(t), z) * z, t)
@@ -28,7 +28,7 @@ def start(field: Field, latents: Tensor) -> tuple[Tensor, Tensor]:
     """z at t_max and its noise fraction u."""
     t = torch.tensor(field.path.t_max, dtype=torch.float64)
     u = field.path.fraction(t)
-    return like(u, latents) * latents, u
+    return like(u, latents) * field.noise_of(latents), u
 
 
 def euler_path(field: Field, latents: Tensor, n: int) -> tuple[Tensor, Tensor, Tensor]:

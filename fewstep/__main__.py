@@ -6,9 +6,10 @@ import click
 
 from evaluation.cli import COMMANDS
 from fewstep.cli import main
+from fewstep.editing.cli import edit
 from fewstep.errors import UserError
 
-for command in COMMANDS:
+for command in (*COMMANDS, edit):
     main.add_command(command)
 
 

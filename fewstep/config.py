@@ -95,7 +95,7 @@ class DatasetStudy(Strict):
     curvature_steps: PositiveInt = 128
     # Feature networks that judge images: a list, or {inception: {reference: cifar10-32x32.npz}}. Default: the dataset's
     extractors: dict[str, Extractor] | None = None
-    metrics: list[str] = ["fd", "kd", "prdc"]  # on their features; also is, fd_inf
+    metrics: list[str] = ["fd", "kd", "prdc", "nearest"]  # on their features; also is, fd_inf
     primary: str | None = None  # the metric that ranks; default: the dataset's
     net: Annotated[MLP | UNet, Field(discriminator="kind")] = MLP()
     train: Training = Training()

@@ -52,6 +52,7 @@ class Preset(Strict):
     order_graded: float | None = None
     exact: bool | None = None
     stochastic: bool = False  # adds noise while it samples: no ODE solution to be near
+    builds_on: str | None = None  # the preset whose fit this one's starts from; "" is the method without a preset
 
 
 class MethodCard(Strict):
@@ -79,6 +80,7 @@ class MethodCard(Strict):
     # accelerators
     enter_on: list[str] | None = None  # the baselines on which `all` enters it (default: all that it supports)
     solvers: list[str] | Literal["all", "own"] = "all"
+    budget: Literal["fit", "train"] = "fit"  # train: a network from scratch, on the baseline's own budget
 
     @model_validator(mode="after")
     def _complete(self) -> MethodCard:
@@ -91,6 +93,8 @@ class MethodCard(Strict):
         for preset, form in self.presets.items():
             if foreign := set(form.params) - set(self.params):
                 raise ValueError(f"preset {preset!r} sets {sorted(foreign)}, which `params` does not list")
+            if form.builds_on is not None and form.builds_on not in ("", *self.presets):
+                raise ValueError(f"preset {preset!r} builds on {form.builds_on!r}, which `presets` does not list")
         for dataset, params in self.datasets.items():
             if foreign := set(params) - set(self.params):
                 raise ValueError(f"datasets.{dataset} sets {sorted(foreign)}, which `params` does not list")

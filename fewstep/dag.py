@@ -57,6 +57,10 @@ class Dag:
         """What sampling needs: the fitted model, or nothing for a control."""
         return [] if w.model == CONTROL else [self.layout.model(w.dataset, w.seed, w.model)]
 
+    def fitted_from(self, w) -> list[Path]:
+        """What fitting an accelerator needs: its baseline, and the fit that it builds on."""
+        return [self.layout.model(f.dataset, f.seed, f.model) for f in self.fitted(w).upstream]
+
     def scored_from(self, w) -> list[Path]:
         """What scoring a model needs: its entrants' samples, the reference statistics, and its converged solution."""
         entrants = self.plan.entrants_of(w.dataset, int(w.seed), w.model)

@@ -20,11 +20,12 @@ class Facts:
 
 
 # Names of the feature networks in evaluation/extractors, and of what can be computed on their features: Fréchet
-# distance, kernel distance, precision with recall, density and coverage, Inception Score, Fréchet distance at infinity.
+# distance, kernel distance, precision with recall, density and coverage, distance to the nearest training image,
+# Inception Score, Fréchet distance at infinity.
 EXTRACTORS = ("digits", "lite0", "inception", "inception_pytorch", "dinov2")
 # The same network in another library, whose value stands beside the first one's: choosing one brings the other.
 SECOND_BACKEND = {"inception": "inception_pytorch"}
-METRICS = ("fd", "kd", "prdc", "is", "fd_inf")
+METRICS = ("fd", "kd", "prdc", "nearest", "is", "fd_inf")
 
 DATASETS: dict[str, Facts] = {
     "moons": Facts("vector", (2,), "w2"),

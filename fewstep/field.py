@@ -27,6 +27,7 @@ class Field:
     record     keep (t, x, velocity) of every call in `trajectory`
     grad       keep the graph, for what is fitted through the solver
     rng        one random stream a sample, for solvers that add noise
+    prior      unit latents -> the noise that sampling starts from, where a model was trained from another one
     """
 
     def __init__(
@@ -41,10 +42,11 @@ class Field:
         record: bool = False,
         grad: bool = False,
         rng: SampleRng | None = None,
+        prior: Callable[[Tensor], Tensor] | None = None,
     ):
         self.predict, self.path, self.schedule = predict, path, schedule
         self.budget, self.condition, self.timesteps = budget, condition or {}, timesteps
-        self.grad, self.rng = grad, rng
+        self.grad, self.rng, self.prior = grad, rng, prior
         self.whole = 0  # calls with all samples
         self.apart: Tensor | None = None  # calls of each sample beyond those, once there were calls with some
         self.evaluations = 0  # samples times calls
@@ -109,7 +111,11 @@ class Field:
 
     def start(self, latents: Tensor, t: float | Tensor) -> Tensor:
         """Unit latents [B, ...] scaled to the path's noise at time t, the first node of the grid."""
-        return like(self.path.sigma(torch.as_tensor(t, dtype=torch.float64)), latents) * latents
+        return like(self.path.sigma(torch.as_tensor(t, dtype=torch.float64)), latents) * self.noise_of(latents)
+
+    def noise_of(self, latents: Tensor) -> Tensor:
+        """The unit noise [B, ...] that latents stand for: themselves, unless the model has a prior of its own."""
+        return latents if self.prior is None else self.prior(latents)
 
     def noise(self, name: str, x: Tensor) -> Tensor:
         """Unit noise like x, one stream a sample and `name`, so that no sample depends on its place in the batch."""

@@ -15,7 +15,7 @@ from fewstep.errors import OUT_OF_MEMORY, TIMEOUT, UserError
 from fewstep.files import digest, read_json, write_json
 from fewstep.headers import read_header, save_failure
 from fewstep.layout import BEAT, KEEP, Layout, point_file
-from fewstep.plan import NONE, Entrant, Fitted, Plan
+from fewstep.plan import Entrant, Fitted, Plan
 from fewstep.supervise import USER_ERROR, Outcome, run_worker
 
 
@@ -38,12 +38,12 @@ def state_folder(layout: Layout, stage: str, parts: tuple[str, ...], key: str) -
             shutil.rmtree(folder)
 
 
-def begun_with(layout: Layout, key: str, upstream: Fitted | None) -> str:
-    """A job's key with the model that it builds on: a state begun with another one must not be gone on with."""
-    if upstream is None:
-        return key
-    header = read_header(layout.model(upstream.dataset, upstream.seed, upstream.model))
-    return digest([key, header.get("key"), header.get("info", {}).get("weights_sha256")])
+def begun_with(layout: Layout, key: str, upstream: list[Fitted]) -> str:
+    """A job's key with the models that it builds on: a state begun with other ones must not be gone on with."""
+    for fitted in upstream:
+        header = read_header(layout.model(fitted.dataset, fitted.seed, fitted.model))
+        key = digest([key, header.get("key"), header.get("info", {}).get("weights_sha256")])
+    return key
 
 
 @contextlib.contextmanager
@@ -96,8 +96,7 @@ def fit(plan: Plan, layout: Layout, fitted: Fitted, threads: int) -> None:
     """Train or fit one model; on failure its file holds the status instead of weights."""
     parts = (fitted.dataset, f"seed{fitted.seed}", fitted.model)
     key = plan.fit_key(fitted)
-    upstream = None if fitted.accelerator == NONE else Fitted(fitted.dataset, fitted.seed, fitted.baseline)
-    with state_folder(layout, "fit", parts, begun_with(layout, key, upstream)) as folder:
+    with state_folder(layout, "fit", parts, begun_with(layout, key, fitted.upstream)) as folder:
         stage = "fewstep.stages.fit"
         outcome = run_stage(plan, layout, stage, fitted, parts, folder, threads, model=fitted.model)
         if not outcome.ok:
@@ -116,7 +115,7 @@ def sample(plan: Plan, layout: Layout, entrant: Entrant, threads: int, output: P
     options = {"model": entrant.model, "solver": entrant.solver, "output": str(output)}
     options["limit"] = plan.study.limits.point_minutes * 60
     key = plan.sample_key(entrant)
-    upstream = None if entrant.control else fitted
+    upstream = [] if entrant.control else [fitted]
     with state_folder(layout, "sample", parts, begun_with(layout, key, upstream)) as folder:
         points = {nfe: point_file(folder, nfe) for nfe in entrant.nfes}
         beat = folder / BEAT

@@ -33,11 +33,20 @@ def noise_matching(model: Model, x0: Tensor, eps: Tensor, t: Tensor, **condition
     return (model(x_t, t, **condition).eps - eps).square().mean()
 
 
+def flow_matching_loss(model: Model, x0: Tensor, eps: Tensor, rng: torch.Generator, **condition: Tensor) -> Tensor:
+    """Velocity matching at uniform times."""
+    return velocity_matching(model, x0, eps, uniform(len(x0), rng), **condition)
+
+
+def on_data(loss: Callable[..., Tensor], coupling: str = "independent") -> Callable[..., Tensor]:
+    """`loss(model, x0, rng)` for training, from `loss(model, x0, eps, rng)`: unit noise, paired by a coupling."""
+
+    def on_pairs(model: Model, x0: Tensor, rng: torch.Generator) -> Tensor:
+        return loss(model, x0, couple(x0, normal_like(x0, rng), coupling), rng)
+
+    return on_pairs
+
+
 def flow_matching(coupling: str) -> Callable[[Model, Tensor, torch.Generator], Tensor]:
     """`loss(model, x0, rng)`: velocity matching at uniform times on pairs of the given coupling."""
-
-    def loss(model: Model, x0: Tensor, rng: torch.Generator) -> Tensor:
-        eps = couple(x0, normal_like(x0, rng), coupling)
-        return velocity_matching(model, x0, eps, uniform(len(x0), rng))
-
-    return loss
+    return on_data(flow_matching_loss, coupling)

@@ -28,6 +28,7 @@ class Model(nn.Module):
         if parametrisation not in PARAMETRISATIONS:
             raise UserError(f"unknown parametrisation {parametrisation!r}; there are {', '.join(PARAMETRISATIONS)}")
         self.net, self.path, self.parametrisation, self.sigma_data = net, path, parametrisation, sigma_data
+        self.card: dict[str, Any] = {}  # what `build_model` made it from
 
     def forward(self, x: Tensor, t: float | Tensor, **condition: Tensor) -> Prediction:
         """x [B, ...], t a number, a scalar or [B]; `condition` goes to the network (label, extra)."""
@@ -47,18 +48,13 @@ class Model(nn.Module):
         return next(self.net.parameters()).dtype
 
 
-def model_card(model: Model, net: dict[str, Any], shape: tuple[int, ...]) -> dict[str, Any]:
-    """What `build_model` needs to make an empty copy of the model."""
-    return {
-        "path": model.path.name,
-        "parametrisation": model.parametrisation,
-        "sigma_data": model.sigma_data,
-        "net": net,
-        "shape": list(shape),
-    }
-
-
 def build_model(card: dict[str, Any]) -> Model:
-    """A model with fresh weights from its card; the caller forks and seeds the global RNG."""
+    """A model with fresh weights from its card; the caller forks and seeds the global RNG.
+
+    card: path, parametrisation, sigma_data, net (see `fewstep.nets.build`), shape of a sample; the model keeps it.
+    """
     net = nets.build(card["net"], tuple(card["shape"]))
-    return Model(net, make_path(card["path"]), card["parametrisation"], card["sigma_data"])
+    model = Model(net, make_path(card["path"]), card["parametrisation"], card["sigma_data"])
+    model.card = {name: card[name] for name in ("path", "parametrisation", "sigma_data", "net")}
+    model.card["shape"] = list(card["shape"])
+    return model

@@ -6,14 +6,14 @@ Nothing heavy is imported here: the Snakefile builds the DAG from this, and `pyt
 from __future__ import annotations
 
 import hashlib
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
 from typing import Any
 
 from fewstep import registry
 from fewstep.codehash import code_hash, stage_hash
-from fewstep.config import DatasetStudy, Extractor, Names, Study
+from fewstep.config import DatasetStudy, Extractor, Names, Study, Training
 from fewstep.errors import UserError
 from fewstep.facts import DATASETS, SECOND_BACKEND
 from fewstep.files import digest
@@ -42,6 +42,15 @@ class Fitted:
     def accelerator_method(self) -> Method | None:
         """What was fitted on the baseline, if anything."""
         return None if self.accelerator == NONE else registry.get(self.accelerator, "accelerator")
+
+    @property
+    def upstream(self) -> list[Fitted]:
+        """The fitted models that this one's fit needs: its baseline, and the fit that it builds on."""
+        if self.accelerator == NONE:
+            return []
+        builds_on = self.accelerator_method.builds_on
+        parents = [replace(self, accelerator=builds_on)] if builds_on else []
+        return [replace(self, accelerator=NONE), *parents]
 
     @classmethod
     def named(cls, dataset: str, seed: int, model: str) -> Fitted:
@@ -155,6 +164,9 @@ class Plan:
         for seed in [section.train_seeds[0]] if DATASETS[dataset].exact else section.train_seeds:
             jobs += [Fitted(dataset, seed, baseline.id) for baseline in baselines]
             jobs += [Fitted(dataset, seed, b, a.id) for a in accelerators for b in self._bases(dataset, a, baselines)]
+        for job in jobs:
+            if missing := [f.model for f in job.upstream if f not in jobs]:
+                raise UserError(f"config: datasets.{dataset}: {job.model} builds on {missing[0]}; enter that too")
         return jobs
 
     def _bases(self, dataset: str, accelerator: Method, baselines: list[Method]) -> list[str]:
@@ -275,6 +287,12 @@ class Plan:
                     raise UserError(f"{method.id}: {key} decides its NFE; choose a preset instead, e.g. {form_id}")
         return method.params(dataset, overrides)
 
+    def budget(self, fitted: Fitted) -> Training:
+        """What a fit may spend."""
+        section = self.section(fitted.dataset)
+        method = fitted.accelerator_method
+        return section.train if method is None or method.card.budget == "train" else section.fit
+
     # What each job depends on besides its input files; a changed value reruns exactly the jobs that read it.
 
     def fit_key(self, fitted: Fitted) -> str:
@@ -283,10 +301,13 @@ class Plan:
         accelerated = fitted.accelerator != NONE
         kind = "accelerator" if accelerated else "baseline"
         method = registry.get(getattr(fitted, kind), kind)
-        budget = section.fit if accelerated else section.train
+        budget = self.budget(fitted)
         settings = budget.model_dump(exclude={"checkpoint_seconds"})
         params = self.params(fitted.dataset, method)
         used = self._solvers_named(params)
+        if accelerated and method.card.budget == "train":  # by its baseline's loss
+            baseline = registry.get(fitted.baseline, "baseline")
+            used, params = [*used, baseline], {**params, "baseline": self.params(fitted.dataset, baseline)}
         values = [fitted.__dict__, section.net.model_dump(), settings, params]
         values += [self.params(fitted.dataset, solver) for solver in used]
         return digest([code_hash("fewstep.stages.fit", method, *used), *values])

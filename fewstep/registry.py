@@ -22,7 +22,7 @@ from fewstep.suggest import unknown
 
 ROOT = Path(__file__).resolve().parents[1]
 EXTRA = "FEWSTEP_METHODS"  # further folders of methods, separated like PATH
-VERBS = ("fit", "field", "timesteps", "sample")
+VERBS = ("fit", "loss", "encoder", "field", "timesteps", "sample")
 
 
 @dataclass(frozen=True)
@@ -62,6 +62,13 @@ class Method:
     @property
     def exact(self) -> bool:
         return self.form.exact if self.form and self.form.exact is not None else self.card.exact
+
+    @property
+    def builds_on(self) -> str | None:
+        """The id whose fit this one's starts from, if there is one."""
+        if not self.form or self.form.builds_on is None:
+            return None
+        return "-".join(filter(None, (self.card.name, self.form.builds_on)))
 
     @property
     def stochastic(self) -> bool:

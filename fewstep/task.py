@@ -15,7 +15,7 @@ from fewstep.checkpoints import State
 from fewstep.config import Training
 from fewstep.data.dataset import Dataset
 from fewstep.field import Field
-from fewstep.model import Model, build_model, model_card
+from fewstep.model import Model, build_model
 from fewstep.paths import Path as DiffusionPath
 
 
@@ -24,6 +24,8 @@ class Task:
     """One fit: data, parameters, budget, seed, device, and a folder to resume from.
 
     baseline   the fitted baseline that an accelerator starts from (None for a baseline's own fit)
+    loss       how that baseline is trained: loss(model, x0, eps, rng, **condition) -> scalar
+    parent     the fit that this one builds on, where the method says so
     ledger     costs that the method reports, e.g. {"teacher_calls": 8192}
     """
 
@@ -35,6 +37,8 @@ class Task:
     state_dir: Path
     device: torch.device = field(default_factory=lambda: torch.device("cpu"))
     baseline: Model | None = None
+    loss: Callable[..., Tensor] | None = None
+    parent: State | None = None
     schedule: str = "uniform"
     ledger: dict[str, Any] = field(default_factory=dict)
     solver_of: Callable[[str], Callable[..., Tensor]] | None = None
@@ -47,12 +51,12 @@ class Task:
         """Unit latents for training, one stream an index, apart from the ones that samples are judged on."""
         return seeds.latents(f"{self.dataset.name}/{purpose}", self.axes[-1], indices, self.dataset.shape)
 
-    def new_model(self, path: DiffusionPath, parametrisation: str, sigma_data: float = 0.5) -> Model:
-        """A freshly initialised network on `path`; the global RNG is left as it was."""
+    def new_model(self, path: DiffusionPath, parametrisation: str, sigma_data: float = 0.5, **net: Any) -> Model:
+        """A freshly initialised network on `path`, the study's with further options `net`; the global RNG stays."""
+        card = {"path": path.name, "parametrisation": parametrisation, "sigma_data": sigma_data}
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(seeds.seed_of(*self.axes, "init"))
-            card = {"path": path.name, "parametrisation": parametrisation, "sigma_data": sigma_data}
-            model = build_model({**card, "net": self.net, "shape": self.dataset.shape})
+            model = build_model({**card, "net": {**self.net, **net}, "shape": self.dataset.shape})
         return model.to(self.device)
 
     def field(self, model: Model, budget: int | None = None) -> Field:
@@ -65,4 +69,4 @@ class Task:
 
     def state(self, model: Model, **tensors: Tensor) -> State:
         """What `fit` returns."""
-        return State(model, model_card(model, self.net, self.dataset.shape), tensors, dict(self.ledger))
+        return State(model, dict(model.card), tensors, dict(self.ledger))

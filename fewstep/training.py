@@ -8,17 +8,16 @@ import time
 from collections.abc import Callable
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from fewstep.checkpoints import load_tensors, save_tensors
 from fewstep.config import Training
 from fewstep.errors import CheckpointError, Diverged
-from fewstep.model import Model
 from fewstep.progress import track
 from fewstep.seeds import seed_of
 from fewstep.task import Task
 
-Loss = Callable[[Model, Tensor, torch.Generator], Tensor]
+Loss = Callable[[nn.Module, Tensor, torch.Generator], Tensor]
 CURVE_POINTS = 50
 
 
@@ -32,7 +31,7 @@ def learning_rate(budget: Training, step: int) -> float:
 class _Run:
     """Weights, their average, Adam's moments, the data RNG and the step: all that a resumed run needs."""
 
-    def __init__(self, model: Model, rng: torch.Generator):
+    def __init__(self, model: nn.Module, rng: torch.Generator):
         self.model, self.rng, self.step = model, rng, 0
         self.ema = copy.deepcopy(model).eval().requires_grad_(False)
         self.weights = [p for p in model.parameters() if p.requires_grad]
@@ -86,17 +85,19 @@ class _Run:
 
 def train(
     task: Task,
-    model: Model,
+    model: nn.Module,
     loss: Loss,
     *,
     name: str = "train",
     draw: Callable[[int, torch.Generator], Tensor] | None = None,
-) -> Model:
+    after_step: Callable[[nn.Module, float], None] | None = None,
+) -> nn.Module:
     """Minimise `loss(model, batch, rng)` for the task's budget and return the averaged model, in eval mode.
 
-    draw(n, rng) gives a batch (default: the dataset's). `name` tells apart the runs of one fit. The run continues
-    from `task.state_dir/name.safetensors` if that belongs to it, and ends with the same weights, bit for bit.
-    Raises Diverged at the first loss that is not finite.
+    draw(n, rng) gives a batch (default: the dataset's). after_step(model, mu) follows every step, with the rate at
+    which the average of the weights kept its past; what it keeps belongs into the model's buffers. `name` tells apart
+    the runs of one fit. The run continues from `task.state_dir/name.safetensors` if that belongs to it, and ends with
+    the same weights, bit for bit. Raises Diverged at the first loss that is not finite.
     """
     budget, draw = task.budget, draw or task.dataset.draw
     run = _Run(model, task.generator(name))
@@ -124,6 +125,8 @@ def train(
             rate = min(budget.ema, (1 + step) / (10 + step))
             with torch.no_grad():  # else the averages would hold the graph of all steps
                 torch._foreach_lerp_(run.averages, run.weights, 1 - rate)
+            if after_step:
+                after_step(model, rate)
             run.step = step + 1
             if run.step % max(1, budget.steps // CURVE_POINTS) == 0:
                 run.curve.append((run.step, float(value.detach())))

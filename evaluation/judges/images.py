@@ -15,12 +15,13 @@ from evaluation.metrics.fd_infinity import FEWEST, fd_infinity
 from evaluation.metrics.frechet import Moments, Target, warning_of
 from evaluation.metrics.inception_score import SPLITS, inception_score
 from evaluation.metrics.kid import Kernel
+from evaluation.metrics.nearest import Reference
 from evaluation.metrics.prdc import NEIGHBOURS, Manifold, prdc
 
 PARTS = 10  # of a block, left out in turn
 CHUNK = 1000  # images whose features are made at once
 # Images that a group of metrics needs.
-LEAST = {"fd": 2, "kd": 2, "prdc": NEIGHBOURS + 1, "is": SPLITS, "fd_inf": FEWEST}
+LEAST = {"fd": 2, "kd": 2, "prdc": NEIGHBOURS + 1, "nearest": 1, "is": SPLITS, "fd_inf": FEWEST}
 
 
 class FeatureJudge:
@@ -32,6 +33,7 @@ class FeatureJudge:
         known = reference.features
         self.kernel = Kernel(known) if known is not None and "kd" in metrics else None
         self.manifold = Manifold(known) if known is not None and "prdc" in metrics else None
+        self.neighbours = Reference(known) if known is not None and "nearest" in metrics else None
 
     def rows(self, block: np.ndarray) -> Iterator[Row]:
         """Rows of images [n, C, H, W], uint8."""
@@ -58,6 +60,8 @@ class FeatureJudge:
                 used = {"n_generated": len(generated.points), "n_reference": len(self.manifold.points)}
                 for name, value in zip(names[group], prdc(self.manifold, generated), strict=True):
                     yield shared | {"metric": name, "value": value} | used
+            elif group == "nearest":
+                yield shared | {"metric": names[group][0], "value": self.neighbours.nearest(features)}
             elif names[group]:
                 value = inception_score(logits)[0]
                 yield shared | {"metric": names[group][0], "value": value, "n_reference": None}
@@ -66,6 +70,8 @@ class FeatureJudge:
         """Why a group of metrics can't be computed of n images; "" where it can."""
         if group in NEED_FEATURES and self.reference.features is None:
             return "reference: its file holds moments only"
+        if group == "nearest" and not self.neighbours.spacing:
+            return "reference: each of its images has a copy among the others"
         return f"samples: {n} are fewer than {LEAST[group]}" if n < LEAST[group] else ""
 
     def _frechet(self, parts: list[Moments], n: int) -> Row:
@@ -92,7 +98,7 @@ class FeatureJudge:
             for part, low, high in zip(parts, edges[:-1], edges[1:], strict=False):
                 part.update(found[0][max(low - start, 0) : max(high - start, 0)])
             # Filled in place: to join chunks would hold everything twice.
-            if groups & {"kd", "prdc", "fd_inf"}:
+            if groups & {*NEED_FEATURES, "fd_inf"}:
                 features = np.empty((n, found[0].shape[1]), np.float32) if features is None else features
                 features[start : start + len(images)] = found[0]
             if with_logits:

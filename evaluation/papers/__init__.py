@@ -1,7 +1,8 @@
 """Published numbers: one YAML file a paper, with where each number stands and how sure it is.
 
 A cell's coordinates (dataset, metric, NFE) come from its column, its row and its table, in this order; what is null was
-not found. `entrant` says which of ours a row corresponds to; a row without one has no counterpart here.
+not found. `entrant` says which of ours a row corresponds to; a row without one has no counterpart here. Rows and
+columns marked `ours` are not in the paper: controls and measurements that a reader needs beside it.
 """
 
 from __future__ import annotations
@@ -9,63 +10,30 @@ from __future__ import annotations
 from decimal import Decimal
 from functools import cache
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
 import yaml
 from pydantic import Field, PositiveInt, field_validator, model_validator
 
 from evaluation.metrics import METRICS
+from evaluation.papers.names import CONFIDENCE, DATASETS, ON_FEATURES, PRINTED, Extractor
 from fewstep.errors import UserError
 from fewstep.schema import Strict, parse
 from fewstep.suggest import unknown
 
 FOLDER = Path(__file__).parent
 
-# How a number came here, from sure to unsure.
-CONFIDENCE = {
-    "paper": "read in the paper",
-    "repository": "read in the authors' repository",
-    "abstract": "read in the abstract",
-    "quoted": "quoted by another paper",
-    "digest": "from a third party's digest of the paper",
-    "review": "from reviews of an earlier version",
-    "memory": "general knowledge, not checked",
-}
-DATASETS = {
-    "cifar10": "CIFAR-10",
-    "cifar10_cond": "CIFAR-10, class-conditional",
-    "ffhq64": "FFHQ 64×64",
-    "afhqv2_64": "AFHQv2 64×64",
-    "imagenet64": "ImageNet 64×64",
-    "imagenet64_blurred": "ImageNet 64×64, faces blurred",
-    "imagenet256": "ImageNet 256×256",
-    "imagenet512": "ImageNet 512×512",
-    "lsun_bedroom256": "LSUN Bedroom 256×256",
-    "lsun_church256": "LSUN Church 256×256",
-    "celebahq256": "CelebA-HQ 256×256",
-    "afhq_cat256": "AFHQ-Cat 256×256",
-    "ffhq256": "FFHQ 256×256",
-    "coco2017": "COCO 2017",
-    "coco5k": "COCO, 5,000 prompts",
-    "coco30k": "COCO, 30,000 prompts",
-    "digits": "digits",
-    "eight_gaussians": "8 Gaussians",
-    "moons": "moons",
-    "checkerboard": "checkerboard",
-}
-# Metrics that papers print and nothing here measures: label, and whether higher is better.
-PRINTED = {"clip": ("CLIP score", True)}
-# What a paper's FID is computed on, by our extractors' names; `clean-fid` resizes as none of ours does. Only numbers on
-# the same features compare.
-Extractor = Literal["inception", "inception_pytorch", "dinov2", "clean-fid", ""]
-
 
 class Analogue(Strict):
     """A small dataset on which the same rows can be run. Its numbers are never set against the published ones."""
 
     dataset: str
-    metric: str
+    metric: str = ""  # in place of FID and of all else that is taken on image features
     note: str = ""
+
+    def metric_for(self, printed: str) -> str:
+        """What is measured here where the paper prints `printed`."""
+        return self.metric if printed in ON_FEATURES else printed
 
 
 class Column(Strict):
@@ -73,17 +41,21 @@ class Column(Strict):
 
     label: str
     nfe: PositiveInt | None = None
+    solver: str = ""  # of ours, for rows that name a model alone
     dataset: str = ""
     metric: str = ""
+    ours: bool = False  # not in the paper
 
 
 class Row(Strict):
     """A printed row: a method with one value a column, null where the source has none or it was not found."""
 
     label: str
-    values: list[Decimal | None]  # with the digits that are printed
+    values: list[Decimal | None] = []  # one a column of the paper, as printed; without any, none was found
     nfe: PositiveInt | None = None
-    entrant: list[str] = []  # our entrants, e.g. edm/euler or rf+reflow/*; the first that the study has
+    # Our entrants, e.g. edm/euler or rf+reflow/*, or models, e.g. rf+reflow; the first that the study has.
+    entrant: list[str] = []
+    ours: bool = False  # not in the paper; shown where the study has it
     params: dict[str, Any] = {}  # what the sampler's parameters must be for a verdict
     confidence: str = ""  # default: the table's
     note: str = ""
@@ -119,19 +91,44 @@ class Table(Strict):
     rows: list[Row] = Field(min_length=1)
     analogue: Analogue | None = None
 
+    def line(self, row: Row) -> list[tuple[Column, Decimal | None]]:
+        """A row's values with their columns; null throughout where none was found, and in columns of ours."""
+        values = iter(row.values)
+        return [(column, None if column.ours else next(values, None)) for column in self.columns]
+
+    @property
+    def has_values(self) -> bool:
+        """Whether any published value was found."""
+        return any(value is not None for row in self.rows for value in row.values)
+
     @model_validator(mode="after")
     def _consistent(self) -> Table:
         for row in self.rows:
-            if len(row.values) != len(self.columns):
-                raise ValueError(f"row {row.label!r} has {len(row.values)} values for {len(self.columns)} columns")
-            if row.nfe and any(column.nfe for column in self.columns):
-                raise ValueError(f"row {row.label!r} and a column both set the NFE")
+            self._check(row)
         for column in self.columns:
             _known("dataset", column.dataset or self.dataset, DATASETS)
             _known("metric", column.metric or self.metric, [*METRICS, *PRINTED])
+            if self.analogue:
+                _known("metric of the analogue", self.analogue.metric_for(column.metric or self.metric), METRICS)
         for name in (self.confidence, *(row.confidence for row in self.rows if row.confidence)):
             _known("confidence", name, CONFIDENCE)
+        if all(row.ours for row in self.rows) or all(column.ours for column in self.columns):
+            raise ValueError("at least one row and one column must be the paper's")
+        if (self.confidence == "missing") == self.has_values:
+            raise ValueError("confidence is 'missing' exactly where no row has a value")
         return self
+
+    def _check(self, row: Row) -> None:
+        printed = sum(not column.ours for column in self.columns)
+        if row.values and row.ours:
+            raise ValueError(f"row {row.label!r} is ours, so it has no published values")
+        if row.values and len(row.values) != printed:
+            raise ValueError(f"row {row.label!r} has {len(row.values)} values for {printed} columns")
+        if row.nfe and any(column.nfe for column in self.columns):
+            raise ValueError(f"row {row.label!r} and a column both set the NFE")
+        sampled = [c.label for c in self.columns if not c.solver and (c.metric or self.metric) in ON_FEATURES]
+        if sampled and any("/" not in pattern for pattern in row.entrant):
+            raise ValueError(f"row {row.label!r} names a model alone, and column {sampled[0]!r} no solver")
 
 
 class Paper(Strict):
@@ -148,16 +145,6 @@ class Paper(Strict):
 def _known(what: str, name: str, names: Any) -> None:
     if name not in names:
         raise ValueError(unknown(what, name, names))
-
-
-def label_of(metric: str) -> str:
-    """A metric's name in tables."""
-    return METRICS[metric].label if metric in METRICS else PRINTED[metric][0]
-
-
-def higher_is_better(metric: str) -> bool:
-    """A metric's direction."""
-    return METRICS[metric].higher_is_better if metric in METRICS else PRINTED[metric][1]
 
 
 class _Loader(yaml.SafeLoader):

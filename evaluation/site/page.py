@@ -16,7 +16,7 @@ from evaluation.site import looks, papers, pictures, points, rows
 from fewstep.files import write_text
 
 HEADER = ("version", "commit", "dirty", "config_hash", "device", "dtype", "torch", "python", "started")
-FILES = ("leaderboard.csv", "leaderboard.md", "records.parquet")
+FILES = ("leaderboard.csv", "leaderboard.md", "models.csv", "models.md", "records.parquet")
 
 
 def build(results: Path) -> Path:

@@ -23,6 +23,7 @@ COSTS = {  # what may stand on a curve's x axis, or beside a number
     "fit_seconds": "seconds of all fits",
     "solver_fit_calls": "network calls of the solver's fit",
     "curvature": "curvature of the model's paths",
+    "cfm_loss": "flow-matching loss of the model",
 }
 OVER = {"train_seeds": "training seeds", "blocks": "blocks of latents", "jackknife": "parts of blocks left out in turn"}
 FACTS = ("n_generated", "n_reference", "extractor", "extractor_sha256", "reference_sha256")  # of a metric's first value

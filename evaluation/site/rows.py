@@ -13,6 +13,7 @@ from evaluation.site.points import OVER
 
 COSTS = {
     "curvature": "Curvature",
+    "cfm_loss": "Flow-matching loss",
     "gflop_per_sample": "GFLOP",
     "seconds_per_sample": "ms / sample",
     "fit_seconds": "Fit s",
@@ -21,7 +22,7 @@ COSTS = {
 SCALE = {"seconds_per_sample": 1000}  # to the unit of the column's title
 FILTERS = ("nfe", "baseline", "accelerator", "solver", "status")
 KEPT = ("entrant", "label", "baseline", "accelerator", "solver", "nfe", "status", "reason", "decided")
-SPARE = {"Solver fit calls", "n", "Curvature"}  # columns that a reader asks for
+SPARE = {"Solver fit calls", "n", "Curvature", "Flow-matching loss"}  # columns that a reader asks for
 
 
 def table(name: str, rows: pd.DataFrame, seeds: list[int], results: Path) -> dict[str, Any]:

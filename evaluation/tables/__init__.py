@@ -1,7 +1,7 @@
 """The papers' tables with our numbers beside the published ones: `results/tables/<paper>_<table>.{csv,md,tex}`.
 
-A table is written where the study has at least one of its numbers: as printed, on the same dataset and metric, or on
-the small dataset that it names as its analogue. The index lists all others too.
+A table is written where the study has at least one of its numbers (a control that we add is none): as printed, on the
+same dataset and metric, or on the small dataset that it names as its analogue. The index lists all others too.
 """
 
 from __future__ import annotations
@@ -46,7 +46,7 @@ def write(records: pd.DataFrame, plan: Plan, results: Path, known: dict[str, Pap
     filled = fill(records, plan, known)
     texts = {}
     for table in filled:
-        if table.ours:
+        if table.counts:
             readable = sheet(table, plan)
             texts[f"{table.name}.csv"] = text.csv(table)
             texts[f"{table.name}.md"] = text.markdown(readable)
@@ -71,7 +71,7 @@ def _index(filled: list[Filled]) -> pd.DataFrame:
         rows.append(
             {
                 "table": table.key,
-                "file": table.name if table.ours else "",
+                "file": table.name if table.counts else "",
                 "paper": table.paper.label,
                 "title": table.table.title,
                 "source": table.table.source,
@@ -116,4 +116,4 @@ def _index_line(row) -> str:
     verdicts = [f"{getattr(row, name)} {name}" for name in (AGREES, BETTER, WORSE) if getattr(row, name)]
     link = f"[{row.paper}: {row.title}]({row.file}.md)"
     title = link + row.kind.removeprefix("published").replace("analogue", ", analogue")
-    return f"| {title} | {row.source} | {row.printed} | {row.ours} | {', '.join(verdicts) or '–'} |"
+    return f"| {title} | {row.source} | {row.printed or 'not found'} | {row.ours} | {', '.join(verdicts) or '–'} |"

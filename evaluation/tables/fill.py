@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+from collections import defaultdict
 from dataclasses import dataclass, replace
 from decimal import Decimal
 from typing import Any
 
-from evaluation.papers import Column, Paper, Row, Table, label_of
+from evaluation.papers import Column, Paper, Row, Table
+from evaluation.papers.names import label_of
 from evaluation.tables.ours import Measured, Ours
 from evaluation.tables.verdict import obstacles, our_metric, verdict
 from fewstep import registry
@@ -25,7 +27,8 @@ class Cell:
     published: Decimal | None = None
     confidence: str = ""  # of the published value
     entrant: str = ""
-    wanted: bool = False  # there is a published value and a counterpart of its row
+    wanted: bool = False  # its row has a counterpart, and a value is published or may be: see `_wanted`
+    added: bool = False  # its row or column is ours, not the paper's
     ours: Ours | None = None
     verdict: str = ""
     obstacles: tuple[str, ...] = ()
@@ -33,7 +36,10 @@ class Cell:
 
 @dataclass(frozen=True)
 class Filled:
-    """A published table with our numbers. `cells` are as printed; on an analogue ours stand apart, in `analogue`."""
+    """A published table with our numbers. `cells` are as printed; on an analogue ours stand apart, in `analogue`.
+
+    Of the rows that are ours alone, `table` keeps those that the study has.
+    """
 
     paper: Paper
     table: Table
@@ -52,44 +58,91 @@ class Filled:
         cells = self.cells if self.analogue is None else self.analogue
         return [cell for line in cells for cell in line if cell.ours and cell.ours.has_value]
 
+    @property
+    def counts(self) -> bool:
+        """Whether the study has any number in the paper's own rows and columns: controls alone make no table."""
+        return any(not cell.added for cell in self.ours)
+
 
 def as_printed(key: str, paper: Paper, table: Table, measured: Measured, plan: Plan) -> Filled:
     """A table beside our numbers on the same datasets and metrics, with a verdict where the protocols agree too."""
-    lines = [[_cell(table, row, *pair, measured, plan) for pair in _pairs(table, row)] for row in table.rows]
-    return Filled(paper, table, key, lines)
+    lines = [[_cell(table, row, *pair, measured, plan) for pair in table.line(row)] for row in table.rows]
+    kept, lines = _kept(table, lines)
+    return Filled(paper, kept, key, lines)
 
 
 def on_analogue(key: str, paper: Paper, table: Table, measured: Measured) -> Filled | None:
     """A table beside our numbers on its analogue, if it has one: never set against each other, so without verdicts.
 
-    Columns that differ in their dataset or metric alone are one on the analogue.
+    Columns that differ there in nothing (in their dataset, or in which metric of image features they show) are one.
     """
     if table.analogue is None:
         return None
-    there, metric = table.analogue.dataset, table.analogue.metric
+    groups: dict[Column, list[Column]] = defaultdict(list)
+    for column in table.columns:
+        groups[_there(table, column)].append(column)
+    ours = []
+    for row in table.rows:
+        values = dict(table.line(row))
+        ours.append([_cell_there(table, row, at, {c: values[c] for c in cs}, measured) for at, cs in groups.items()])
+    kept, ours = _kept(table, ours)
     printed = [
         [
             Cell(row.label, column.label, *_place(table, row, column), value, row.confidence or table.confidence)
-            for column, value in _pairs(table, row)
+            for column, value in table.line(row)
+            if not column.ours
         ]
-        for row in table.rows
+        for row in kept.rows
+        if not row.ours
     ]
-    ours = []
-    for row in table.rows:
-        entrant, line = measured.entrant(there, row.entrant), []
-        for nfe in dict.fromkeys(column.nfe for column in table.columns):
-            label = f"NFE {nfe or table.nfe}" if nfe or table.nfe else label_of(metric)
-            values = [value for column, value in _pairs(table, row) if column.nfe == nfe]
-            wanted = bool(row.entrant) and any(value is not None for value in values)
-            nfe = nfe or row.nfe or table.nfe
-            found = measured.look_up(there, entrant, nfe, metric)
-            line.append(Cell(row.label, label, there, metric, nfe, None, "", entrant, wanted, found))
-        ours.append(line)
-    return Filled(paper, table, key, printed, ours)
+    return Filled(paper, kept, key, printed, ours)
 
 
-def _pairs(table: Table, row: Row) -> list[tuple[Column, Decimal | None]]:
-    return list(zip(table.columns, row.values, strict=True))
+def _kept(table: Table, lines: list[list[Cell]]) -> tuple[Table, list[list[Cell]]]:
+    """The table and its lines without the rows of ours that the study has nothing of."""
+    pairs = [(row, line) for row, line in zip(table.rows, lines, strict=True) if not row.ours or _entrants(line)]
+    return table.model_copy(update={"rows": [row for row, _ in pairs]}), [line for _, line in pairs]
+
+
+def _entrants(line: list[Cell]) -> list[str]:
+    return list(dict.fromkeys(cell.entrant for cell in line if cell.entrant))
+
+
+def named(line: list[Cell]) -> str:
+    """The entrant that a line is of, or the model where its cells have several; "" without a counterpart."""
+    entrants = _entrants(line)
+    models = dict.fromkeys(entrant.partition("/")[0] for entrant in entrants)
+    return " / ".join(entrants if len(entrants) == 1 else models)
+
+
+def _there(table: Table, column: Column) -> Column:
+    """A column as it is on the analogue, labelled by all that tells it from the others there."""
+    metric = table.analogue.metric_for(column.metric or table.metric)
+    solver = registry.discover().get(column.solver)
+    nfe = column.nfe or table.nfe
+    parts = [solver.label if solver else column.solver, f"NFE {nfe}" if nfe else ""]
+    parts.insert(0, label_of(metric) if metric != table.analogue.metric or not any(parts) else "")
+    return Column(label=", ".join(filter(None, parts)), nfe=column.nfe, solver=column.solver, metric=metric)
+
+
+def _cell_there(table: Table, row: Row, at: Column, printed: dict[Column, Decimal | None], measured: Measured) -> Cell:
+    """Our cell on the analogue in place of those that are printed in some columns."""
+    there, nfe = table.analogue.dataset, at.nfe or row.nfe or table.nfe
+    entrant = measured.entrant(there, row.entrant, at.solver)
+    ours = measured.look_up(there, entrant, nfe, at.metric)
+    added = row.ours or all(column.ours for column in printed)
+    wanted = _wanted(row, list(printed.values()), entrant, added)
+    return Cell(row.label, at.label, there, at.metric, nfe, None, "", entrant, wanted, added, ours)
+
+
+def _wanted(row: Row, published: list[Decimal | None], entrant: str, added: bool) -> bool:
+    """Whether a cell without a number of ours is a gap.
+
+    It is where a value is published, or would be had the row's been found, or the cell is ours alone; and not where the
+    model is there and has no such metric, as one without a code has no code entropy.
+    """
+    asked = added or not row.values or any(value is not None for value in published)
+    return bool(row.entrant) and asked and (not entrant or "/" in entrant)
 
 
 def _place(table: Table, row: Row, column: Column) -> tuple[str, str, int | None]:
@@ -99,11 +152,12 @@ def _place(table: Table, row: Row, column: Column) -> tuple[str, str, int | None
 
 def _cell(table: Table, row: Row, column: Column, value: Decimal | None, measured: Measured, plan: Plan) -> Cell:
     dataset, metric, nfe = _place(table, row, column)
-    entrant = measured.entrant(dataset, row.entrant)
+    entrant = measured.entrant(dataset, row.entrant, column.solver)
     ours = measured.look_up(dataset, entrant, nfe, our_metric(table, metric))
-    wanted = bool(row.entrant) and value is not None
+    added = row.ours or column.ours
+    wanted = _wanted(row, [value], entrant, added)
     sure = row.confidence or table.confidence
-    cell = Cell(row.label, column.label, dataset, metric, nfe, value, sure, entrant, wanted, ours)
+    cell = Cell(row.label, column.label, dataset, metric, nfe, value, sure, entrant, wanted, added, ours)
     if ours is None or value is None or not ours.has_value:
         return cell
     against = obstacles(table, row, metric, ours, params_of(plan, dataset, entrant))

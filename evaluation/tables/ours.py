@@ -40,20 +40,29 @@ class Measured:
         self._points = _rows(points, ["dataset", "entrant", "nfe"])
         self._models = _rows(self._records[models], ["dataset", "model"])
         self._of_models = set(self._records.loc[models, "metric"]) - {""}
-        self._entrants: dict[str, list[str]] = {}
-        for dataset, entrant in sorted(set(zip(points["dataset"], points["entrant"], strict=True))):
-            self._entrants.setdefault(dataset, []).append(entrant)
+        self._names: dict[str, list[str]] = {}
+        for dataset, name in sorted({key[:2] for key in [*self._points, *self._models]}):
+            self._names.setdefault(dataset, []).append(name)
 
-    def entrant(self, dataset: str, patterns: Iterable[str]) -> str:
-        """The entrant that a row's patterns stand for: of the first pattern that fits any, the first by name; or ""."""
-        fitting = ([e for e in self._entrants.get(dataset, []) if fnmatchcase(e, pattern)] for pattern in patterns)
-        return next((found[0] for found in fitting if found), "")
+    def entrant(self, dataset: str, patterns: Iterable[str], solver: str = "") -> str:
+        """The entrant that a row's patterns stand for: of the first pattern that fits any, the first by name; or "".
+
+        A pattern without a slash stands for a model: for the model itself, or for its entrant with `solver`.
+        """
+        names = self._names.get(dataset, [])
+        for pattern in patterns:
+            pattern = f"{pattern}/{solver}" if solver and "/" not in pattern else pattern
+            slashes = pattern.count("/")
+            fitting = (name for name in names if name.count("/") == slashes and fnmatchcase(name, pattern))
+            if found := next(fitting, ""):
+                return found
+        return ""
 
     def look_up(self, dataset: str, entrant: str, nfe: int | None, metric: str) -> Ours | None:
-        """Our number of an entrant; None where the study has no such point, or not this metric of it."""
+        """Our number of an entrant or model; None where the study has no such point, or not this metric of it."""
         if metric in self._of_models:
-            model, _, sampler = entrant.partition("/")
-            rows = self._models.get((dataset, model)) if sampler else None
+            model, _, _ = entrant.partition("/")
+            rows = self._models.get((dataset, model))
         else:
             rows = self._points.get((dataset, entrant, nfe))
         if rows is None:

@@ -5,10 +5,11 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from evaluation.leaderboard import MARK, human, plus_minus
-from evaluation.papers import CONFIDENCE, DATASETS, Paper, Row, Table, label_of
-from evaluation.tables.fill import Cell, Filled
-from evaluation.tables.verdict import TOLERANCES
-from fewstep.config import DatasetStudy
+from evaluation.papers import Row, Table
+from evaluation.papers.names import label_of
+from evaluation.tables import notes
+from evaluation.tables.fill import Cell, Filled, named
+from evaluation.tables.notes import ADDED
 from fewstep.plan import Plan
 
 MISSING = "–"  # the paper has no such value, or it was not found
@@ -41,49 +42,76 @@ def sheet(filled: Filled, plan: Plan) -> Sheet:
 
 
 def _printed_sheet(filled: Filled, plan: Plan) -> Sheet:
-    """Each printed line, with ours below it where the row has a counterpart."""
+    """Each printed line, with ours below it where the row has a counterpart; ours alone where no value was found."""
     paper, table = filled.paper, filled.table
+    kept = [i for i in range(len(table.columns)) if any(_has_number(line[i]) for line in filled.cells)]
     lines = []
-    for row, cells in zip(table.rows, filled.cells, strict=True):
-        lines.append(_published_line(table, row, cells))
+    for row, line in zip(table.rows, filled.cells, strict=True):
+        cells = [line[i] for i in kept]
+        ours = ": ".join(filter(None, ["ours", named(cells)]))
+        if row.entrant and not row.values:
+            ours = f"{row.label}{ADDED * row.ours}, {ours}"
+        else:
+            lines.append(_published_line(table, row, cells))
         if row.entrant:
-            entrant = next((cell.entrant for cell in cells if cell.entrant), "")
-            lines.append(_our_line(table, f"ours: {entrant}" if entrant else "ours", row, cells, table.minimum_of))
-    block = Block("", _header(table, [column.label for column in table.columns]), lines)
+            lines.append(_our_line(table, ours, row, cells, table.minimum_of))
+    columns = [table.columns[i] for i in kept]
+    block = Block("", _header(table, [column.label + ADDED * column.ours for column in columns]), lines)
     datasets = list(dict.fromkeys(cell.dataset for line in filled.cells for cell in line if cell.ours))
-    notes = [
-        *_source(paper, table, filled.cells),
-        _protocol(plan, datasets),
-        *_warnings(filled),
-        *_verdict_notes(filled),
-        *_remarks(paper, table),
+    below = [
+        *notes.source(paper, table, filled.cells),
+        notes.protocol(plan, datasets),
+        *notes.added(table),
+        *notes.warnings(filled),
+        *notes.verdict_notes(filled),
+        *notes.remarks(paper, table),
     ]
-    return Sheet(filled.name, f"{paper.label}: {table.title} – published and ours", [block], notes)
+    return Sheet(filled.name, f"{paper.label}: {table.title} – published and ours", [block], below)
 
 
 def _analogue_sheet(filled: Filled, plan: Plan) -> Sheet:
-    """Published and ours in two blocks: other data, another metric, no verdict."""
+    """Published and ours in two blocks: other data, often another metric, no verdict."""
     paper, table, at = filled.paper, filled.table, filled.table.analogue
-    what = label_of(at.metric)
-    published = [_published_line(table, row, cells) for row, cells in zip(table.rows, filled.cells, strict=True)]
-    ours = [
-        _our_line(table, f"{row.label} ({cells[0].entrant})" if cells[0].entrant else row.label, row, cells)
-        for row, cells in zip(table.rows, filled.analogue, strict=True)
-    ]
-    blocks = [
-        Block(f"Published: {_printed_on(filled.cells)}", _header(table, [c.label for c in table.columns]), published),
-        Block(f"Ours: {at.dataset}, {what}", _header(table, [c.column for c in filled.analogue[0]]), ours),
-    ]
-    notes = [
-        f"An analogue, not a reproduction: ours are {what} on {at.dataset}, other data and another metric than "
-        "published. Compare the order of the methods, not the numbers.",
+    what = " / ".join(dict.fromkeys(label_of(cell.metric) for cell in filled.analogue[0]))
+    ours = []
+    for row, cells in zip(table.rows, filled.analogue, strict=True):
+        label = row.label + ADDED * row.ours
+        ours.append(_our_line(table, f"{label} ({named(cells)})" if named(cells) else label, row, cells))
+    printed = next(cells for row, cells in zip(table.rows, filled.analogue, strict=True) if not row.ours)
+    columns = [cell.column + ADDED * cell.added for cell in printed]
+    blocks = [*_published_block(filled), Block(f"Ours: {at.dataset}, {what}", _header(table, columns), ours)]
+    below = [
+        notes.difference(filled, what),
         *([at.note] if at.note else []),
-        *_source(paper, table, filled.cells),
-        _protocol(plan, [at.dataset]),
-        *_warnings(filled),
-        *_remarks(paper, table),
+        *notes.source(paper, table, filled.cells),
+        notes.protocol(plan, [at.dataset]),
+        *notes.added(table),
+        *notes.warnings(filled),
+        *notes.remarks(paper, table),
     ]
-    return Sheet(filled.name, f"{paper.label}: {table.title} – analogue on {at.dataset}", blocks, notes)
+    return Sheet(filled.name, f"{paper.label}: {table.title} – analogue on {at.dataset}", blocks, below)
+
+
+def _published_block(filled: Filled) -> list[Block]:
+    """The rows and columns of which a value was found; no block without any."""
+    table = filled.table
+    columns = [column for column in table.columns if not column.ours]
+    rows = [row for row in table.rows if not row.ours]
+    found = [(row, cells) for row, cells in zip(rows, filled.cells, strict=True) if _any_found(cells)]
+    kept = [i for i in range(len(columns)) if _any_found([cells[i] for _, cells in found])]
+    if not found:
+        return []
+    lines = [_published_line(table, row, [cells[i] for i in kept]) for row, cells in found]
+    heading = f"Published: {notes.printed_on(filled.cells)}"
+    return [Block(heading, _header(table, [columns[i].label for i in kept]), lines)]
+
+
+def _has_number(cell: Cell) -> bool:
+    return cell.published is not None or cell.ours is not None
+
+
+def _any_found(cells: list[Cell]) -> bool:
+    return any(cell.published is not None for cell in cells)
 
 
 def _header(table: Table, columns: list[str]) -> list[str]:
@@ -117,79 +145,3 @@ def our_text(cell: Cell, minimum_of: int | None = None) -> str:
     text += MARK * bool(cell.ours.warning)
     text += f", least {human(cell.ours.smallest)}" if minimum_of and summary.count > 1 else ""
     return f"{text}, {cell.verdict}" if cell.verdict else text
-
-
-def _printed_on(cells: list[list[Cell]]) -> str:
-    """`CIFAR-10, FID`; the first few where there are many."""
-    places = list(dict.fromkeys((DATASETS[c.dataset], label_of(c.metric)) for line in cells for c in line))
-    datasets, metrics = (list(dict.fromkeys(names)) for names in zip(*places, strict=True))
-    return f"{' / '.join(datasets)}, {' / '.join(metrics)}"
-
-
-def _source(paper: Paper, table: Table, cells: list[list[Cell]]) -> list[str]:
-    """Where the published numbers stand and what they are of."""
-    where = f"{paper.title}{f' (arXiv {paper.arxiv})' if paper.arxiv else ''}, {table.source}"
-    count = f"{table.n_generated:,} samples" if table.n_generated else "sample count not known"
-    usual = {"": "", "training set": " against the training set"}
-    against = usual.get(table.reference, f"; reference: {table.reference}")
-    code = f", by {table.fid_code}" if table.fid_code else ""
-    best = f"; the best of {table.minimum_of} runs" if table.minimum_of else ""
-    notes = [f"Published: {_printed_on(cells)}; {where}; {CONFIDENCE[table.confidence]}; {count}{against}{code}{best}."]
-    for level in dict.fromkeys(row.confidence for row in table.rows if row.confidence not in ("", table.confidence)):
-        rows = ", ".join(row.label for row in table.rows if row.confidence == level)
-        notes.append(f"{CONFIDENCE[level].capitalize()}: {rows}.")
-    return notes
-
-
-def _protocol(plan: Plan, datasets: list[str]) -> str:
-    """What ours are of."""
-    parts = [_protocol_of(name, plan.study.datasets[name]) for name in datasets if name in plan.study.datasets]
-    return f"Ours: study {plan.study.study}, mean ± half the 95 % interval; {'; '.join(parts)}."
-
-
-def _protocol_of(name: str, section: DatasetStudy) -> str:
-    seeds, samples = len(section.train_seeds), f"{section.blocks} × {section.block_size:,} samples"
-    training = f"trained for {section.train.steps:,} steps of {section.train.batch}"
-    return f"{name}: {seeds} training seed{'s' * (seeds > 1)}, {training}, {samples}"
-
-
-def _warnings(filled: Filled) -> list[str]:
-    """What the marks on our numbers mean."""
-    return [f"{MARK} {text}." for text in sorted({cell.ours.warning for cell in filled.ours} - {""})]
-
-
-def _verdict_notes(filled: Filled) -> list[str]:
-    """What the verdicts mean, and why some cells have none."""
-    notes = []
-    judged = {cell.metric for line in filled.cells for cell in line if cell.verdict}
-    if judged:
-        allowed = [f"{TOLERANCES[metric]} of {label_of(metric)}" for metric in sorted(judged & TOLERANCES.keys())]
-        within = f" or the two differ by at most {' and '.join(allowed)}, whichever is larger" if allowed else ""
-        notes.append(
-            f"agrees: the published value lies in our 95 % interval{within}; better, worse: it does not, and ours is "
-            "the better or the worse one. Ours are models that this study trained, not the paper's."
-        )
-    if filled.table.minimum_of and judged:
-        notes.append("As the paper prints the best of its runs, the verdict takes our least block, printed as such.")
-    return notes + _obstacle_notes(filled)
-
-
-def _obstacle_notes(filled: Filled) -> list[str]:
-    """One note for all reasons that the same rows share."""
-    rows_of: dict[str, list[str]] = {}
-    for cell in filled.ours:
-        for reason in cell.obstacles:
-            rows_of.setdefault(reason, []).append(cell.row)
-    reasons_of: dict[tuple[str, ...], list[str]] = {}
-    for reason, rows in rows_of.items():
-        reasons_of.setdefault(tuple(dict.fromkeys(rows)), []).append(reason)
-    everywhere = tuple(dict.fromkeys(cell.row for cell in filled.ours))
-    return [
-        f"No verdict{'' if rows == everywhere else ' on ' + ', '.join(rows)}: {'; '.join(reasons)}."
-        for rows, reasons in reasons_of.items()
-    ]
-
-
-def _remarks(paper: Paper, table: Table) -> list[str]:
-    rows = [f"{row.label}: {row.note}." for row in table.rows if row.note]
-    return [*dict.fromkeys(text for text in (table.note, paper.note) if text), *rows]

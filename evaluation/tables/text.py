@@ -27,6 +27,8 @@ def csv(filled: Filled) -> str:
 
 def _record(table: Table, cell: Cell) -> dict:
     record = {"row": cell.row, "column": cell.column, "dataset": cell.dataset, "metric": cell.metric, "nfe": cell.nfe}
+    if cell.added:
+        record["confidence"] = "not in the paper"
     if cell.published is not None:
         record |= {"published": str(cell.published), "confidence": cell.confidence}
     record |= {"entrant": cell.entrant, "verdict": cell.verdict, "no_verdict_because": "; ".join(cell.obstacles)}
@@ -118,6 +120,7 @@ SPECIAL = {character: f"\\{character}" for character in "&%$#_{}"} | {
     "ρ": "$\\rho$",
     "₂": "$_2$",
     "†": "\\dag{}",
+    "‡": "\\ddag{}",
     "–": "--",
     "’": "'",
     "§": "\\S",

@@ -7,7 +7,8 @@ from dataclasses import dataclass
 from typing import Any
 
 from evaluation.extractors import EXTRACTORS
-from evaluation.papers import Row, Table, higher_is_better
+from evaluation.papers import Row, Table
+from evaluation.papers.names import higher_is_better
 from evaluation.tables.ours import Ours
 
 AGREES, BETTER, WORSE = "agrees", "better", "worse"

@@ -43,42 +43,57 @@ class FourierEmbedding(nn.Module):
 
 
 class ConditionEmbedding(nn.Module):
-    """Noise level, label and extra condition as one vector: time embedding + linear(label) + mlp(extra).
+    """Noise level and label as one vector: time embedding + linear(label).
 
-    forward: c_noise [B] (or one number for all), label [B, label_dim] one-hot or None, extra [B, extra_dim] or None
-    -> [B, channels]. None adds nothing, which is the unconditional embedding. The last layer of the extra MLP starts at
-    zero, so that a net that gains an extra condition starts as the net without it.
-    Raises ValueError for a condition the net was built without, or of the wrong width.
+    forward: c_noise [B] (or one number for all), label [B, label_dim] one-hot or None -> [B, channels]. None adds
+    nothing, which is the unconditional embedding. Raises ValueError for a label the net was built without, or of the
+    wrong width.
     """
 
-    def __init__(self, channels: int, kind: str = "positional", label_dim: int = 0, extra_dim: int = 0):
+    def __init__(self, channels: int, kind: str = "positional", label_dim: int = 0):
         super().__init__()
         kinds = {"positional": PositionalEmbedding, "fourier": FourierEmbedding}
         if kind not in kinds:
             raise ValueError(f"unknown embedding {kind!r}; allowed: {', '.join(kinds)}")
-        self.dims = {"label": label_dim, "extra": extra_dim}
-        self.time = kinds[kind](channels)
+        self.label_dim, self.time = label_dim, kinds[kind](channels)
         self.label = Linear(label_dim, channels, bias=False) if label_dim else None
-        self.extra = None
-        if extra_dim:
-            self.extra = nn.Sequential(Linear(extra_dim, channels), SiLU(), zero(Linear(channels, channels)))
 
-    def forward(self, x, c_noise, label=None, extra=None) -> torch.Tensor:
+    def forward(self, x, c_noise, label=None) -> torch.Tensor:
         """The embedding in the dtype and for the batch of x [B, …]."""
         embedding = self.time(c_noise.reshape(-1).expand(len(x))).to(x.dtype)
         if label is not None:
             # Default init draws weights within 1/sqrt(label_dim), made for dense inputs; a one-hot needs that undone.
-            embedding = embedding + self.label(self._checked("label", label, x) * math.sqrt(self.dims["label"]))
-        if extra is not None:
-            embedding = embedding + self.extra(self._checked("extra", extra, x))
+            label = _checked("label", label, embedding, self.label_dim)
+            embedding = embedding + self.label(label * math.sqrt(self.label_dim))
         return embedding
 
-    def _checked(self, name, value, x):
-        if not self.dims[name]:
-            raise ValueError(f"this net was built without {name}_dim, so it takes no {name}")
-        if value.shape != (len(x), self.dims[name]):
-            raise ValueError(f"{name} must be {(len(x), self.dims[name])}, not {tuple(value.shape)}")
-        return value.to(x.dtype)
+
+class ExtraEmbedding(nn.Module):
+    """A further condition, such as a code: embedding + mlp(extra), two layers (arXiv 2409.17487, §3.2).
+
+    forward: embedding [B, width], extra [B, extra_dim] or None, which adds nothing -> [B, width]. It doesn't start at
+    zero: a condition that is learnt with the net would get no gradient then. Raises ValueError as `ConditionEmbedding`
+    does.
+    """
+
+    def __init__(self, extra_dim: int, width: int):
+        super().__init__()
+        self.extra_dim, self.mlp = extra_dim, None
+        if extra_dim:
+            self.mlp = nn.Sequential(Linear(extra_dim, width), SiLU(), Linear(width, width))
+
+    def forward(self, embedding, extra=None) -> torch.Tensor:
+        if extra is None:
+            return embedding
+        return embedding + self.mlp(_checked("extra", extra, embedding, self.extra_dim))
+
+
+def _checked(name, value, embedding, dim):
+    if not dim:
+        raise ValueError(f"this net was built without {name}_dim, so it takes no {name}")
+    if value.shape != (len(embedding), dim):
+        raise ValueError(f"{name} must be {(len(embedding), dim)}, not {tuple(value.shape)}")
+    return value.to(embedding.dtype)
 
 
 def zero(module: nn.Module) -> nn.Module:

@@ -5,7 +5,7 @@ import math
 import torch
 from torch import nn
 
-from fewstep.nets.embedding import ConditionEmbedding, zero
+from fewstep.nets.embedding import ConditionEmbedding, ExtraEmbedding, zero
 from fewstep.nets.rowwise import Linear, silu
 
 
@@ -28,14 +28,15 @@ class MLP(nn.Module):
     ):
         super().__init__()
         size = math.prod(shape)
-        self.embed = ConditionEmbedding(embedding_channels, embedding, label_dim, extra_dim)
+        self.embed = ConditionEmbedding(embedding_channels, embedding, label_dim)
         # One matrix for all layers' embedding terms: one product a call instead of `depth` small ones.
         self.modulate = Linear(embedding_channels, width * depth)
         self.hidden = nn.ModuleList([Linear(size if i == 0 else width, width) for i in range(depth)])
         self.out = zero(Linear(width, size))
+        self.extra = ExtraEmbedding(extra_dim, embedding_channels)
 
     def forward(self, x, c_noise, label=None, extra=None) -> torch.Tensor:
-        shifts = self.modulate(self.embed(x, c_noise, label, extra)).chunk(len(self.hidden), dim=1)
+        shifts = self.modulate(self.extra(self.embed(x, c_noise, label), extra)).chunk(len(self.hidden), dim=1)
         h = x.flatten(1)
         for layer, shift in zip(self.hidden, shifts, strict=True):
             h = silu(layer(h) + shift)

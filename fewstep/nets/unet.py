@@ -1,12 +1,15 @@
 """A convolutional U-Net after DDPM++ (Song et al. 2021) as EDM configures it (Karras et al. 2022, App. F.2)."""
 
+from __future__ import annotations
+
 import math
+from dataclasses import dataclass
 
 import torch
 import torch.nn.functional as F
 from torch import nn
 
-from fewstep.nets.embedding import ConditionEmbedding, zero
+from fewstep.nets.embedding import ConditionEmbedding, ExtraEmbedding, zero
 from fewstep.nets.rowwise import Linear, SiLU, silu
 
 SKIP_SCALE = math.sqrt(0.5)  # keeps the variance of a sum of two unit-variance branches at one
@@ -24,7 +27,8 @@ class UNet(nn.Module):
     middle_attention: self-attention after the first of the two blocks in the middle, as EDM has at 32×32.
     adaptive: the embedding scales and shifts each block's second norm (Dhariwal & Nichol 2021, ADM); otherwise it is
         added before that norm, as in DDPM++ and EDM's CIFAR-10 network.
-    embedding_multiplier: width of the embedding's two layers in units of `channels`.
+    embedding_multiplier: width of the embedding's two layers in units of `channels`; `extra`, by two layers of its
+        own, is added to their result (arXiv 2409.17487, §3.2).
     Raises ValueError if H or W cannot be halved len(multipliers) - 1 times.
     """
 
@@ -45,49 +49,106 @@ class UNet(nn.Module):
         extra_dim: int = 0,
     ):
         super().__init__()
-        if len(shape) != 3 or any(side % 2 ** (len(multipliers) - 1) for side in shape[1:]):
-            raise ValueError(f"a U-Net of {len(multipliers)} levels cannot halve samples of shape {tuple(shape)}")
-        self.embed = ConditionEmbedding(channels, embedding, label_dim, extra_dim)
         width = channels * embedding_multiplier
+        self.embed = ConditionEmbedding(channels, embedding, label_dim)
         self.mlp = nn.Sequential(Linear(channels, width), SiLU(), Linear(width, width), SiLU())
-
-        def block(cin, cout, level, resample=None, attend=None):
-            attend = shape[1] >> level in attention if attend is None else attend
-            return Block(cin, cout, width, resample, adaptive, heads if attend else 0, dropout)
-
-        widths = [channels * m for m in multipliers]
-        last = len(widths) - 1
-        self.stem = nn.Conv2d(shape[0], channels, 3, padding=1)
-        self.encoder, self.decoder = nn.ModuleList(), nn.ModuleList()
-        skips, c = [channels], channels
-        for level, w in enumerate(widths):
-            if level:
-                self.encoder.append(block(c, c, level, "down", attend=False))
-                skips.append(c)
-            for _ in range(blocks):
-                self.encoder.append(block(c, w, level))
-                skips.append(c := w)
-        middle = middle_attention or None
-        self.middle = nn.ModuleList([block(c, c, last, attend=middle), block(c, c, last, attend=False)])
-        for level, w in reversed(list(enumerate(widths))):
-            if level < last:
-                self.decoder.append(block(c, c, level, "up", attend=False))
-            for i in range(blocks + 1):
-                # On the way up, attention follows the last block of a resolution only, as in DDPM++.
-                self.decoder.append(block(c + skips.pop(), w, level, attend=None if i == blocks else False))
-                c = w
-        self.out_norm = norm(c)
-        self.out = zero(nn.Conv2d(c, shape[0], 3, padding=1))
+        plan = Levels(shape, channels, multipliers, blocks, attention, heads, width, adaptive, dropout)
+        self.down = Down(plan)
+        self.up = Up(plan, shape[0], middle_attention)
+        self.extra = ExtraEmbedding(extra_dim, width)
 
     def forward(self, x, c_noise, label=None, extra=None) -> torch.Tensor:
-        embedding = self.mlp(self.embed(x, c_noise, label, extra))
-        h = self.stem(x)
-        skips = [h]
-        for block in self.encoder:
-            skips.append(h := block(h, embedding))
+        embedding = self.extra(self.mlp(self.embed(x, c_noise, label)), extra)
+        return self.up(self.down(x, embedding), embedding)
+
+
+@dataclass(frozen=True)
+class Levels:
+    """What both halves of a U-Net share; see `UNet`. `width` is the embedding's."""
+
+    shape: tuple[int, ...]
+    channels: int
+    multipliers: tuple[int, ...]
+    blocks: int
+    attention: tuple[int, ...]
+    heads: int
+    width: int
+    adaptive: bool
+    dropout: float
+
+    def __post_init__(self):
+        halvings = len(self.multipliers) - 1
+        if len(self.shape) != 3 or any(side % 2**halvings for side in self.shape[1:]):
+            raise ValueError(f"a U-Net of {halvings + 1} levels cannot halve samples of shape {tuple(self.shape)}")
+
+    @property
+    def widths(self) -> list[int]:
+        """Channels of each level, from the largest resolution to the smallest."""
+        return [self.channels * m for m in self.multipliers]
+
+    @property
+    def skips(self) -> list[int]:
+        """Channels of each state that `Down` leaves for `Up`, in order."""
+        skips = [self.channels]
+        for level, w in enumerate(self.widths):
+            skips += [skips[-1]] * (level > 0) + [w] * self.blocks
+        return skips
+
+    def block(self, cin: int, cout: int, level: int, resample: str | None = None, attend: bool | None = None) -> Block:
+        """A block at a level, with attention where that resolution has it unless `attend` says."""
+        attend = self.shape[1] >> level in self.attention if attend is None else attend
+        return Block(cin, cout, self.width, resample, self.adaptive, self.heads if attend else 0, self.dropout)
+
+
+class Down(nn.Module):
+    """The way down. forward: x [B, C, H, W], embedding [B, width] -> the state after the stem and after every block."""
+
+    def __init__(self, plan: Levels):
+        super().__init__()
+        self.stem = nn.Conv2d(plan.shape[0], plan.channels, 3, padding=1)
+        self.blocks, c = nn.ModuleList(), plan.channels
+        for level, w in enumerate(plan.widths):
+            if level:
+                self.blocks.append(plan.block(c, c, level, "down", attend=False))
+            for _ in range(plan.blocks):
+                self.blocks.append(plan.block(c, w, level))
+                c = w
+
+    def forward(self, x, embedding) -> list[torch.Tensor]:
+        states = [self.stem(x)]
+        for block in self.blocks:
+            states.append(block(states[-1], embedding))
+        return states
+
+
+class Up(nn.Module):
+    """The middle and the way up. forward: the states of `Down`, embedding [B, width] -> [B, out_channels, H, W].
+
+    The output starts at zero.
+    """
+
+    def __init__(self, plan: Levels, out_channels: int, middle_attention: bool):
+        super().__init__()
+        skips, last = plan.skips, len(plan.widths) - 1
+        c, middle = skips[-1], middle_attention or None
+        self.middle = nn.ModuleList([plan.block(c, c, last, attend=middle), plan.block(c, c, last, attend=False)])
+        self.blocks = nn.ModuleList()
+        for level, w in reversed(list(enumerate(plan.widths))):
+            if level < last:
+                self.blocks.append(plan.block(c, c, level, "up", attend=False))
+            for i in range(plan.blocks + 1):
+                # On the way up, attention follows the last block of a resolution only, as in DDPM++.
+                attend = None if i == plan.blocks else False
+                self.blocks.append(plan.block(c + skips.pop(), w, level, attend=attend))
+                c = w
+        self.out_norm = norm(c)
+        self.out = zero(nn.Conv2d(c, out_channels, 3, padding=1))
+
+    def forward(self, states, embedding) -> torch.Tensor:
+        h, skips = states[-1], list(states)
         for block in self.middle:
             h = block(h, embedding)
-        for block in self.decoder:
+        for block in self.blocks:
             # A doubling block takes the state alone, all others take a skip beside it.
             h = block(h if block.resample else torch.cat([h, skips.pop()], dim=1), embedding)
         return self.out(silu(self.out_norm(h)))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import inspect
 from collections.abc import Callable
 from dataclasses import dataclass
 from functools import cached_property, partial
@@ -13,7 +14,7 @@ from torch import Tensor
 from fewstep import data, registry
 from fewstep.checkpoints import State, load_state
 from fewstep.config import Study
-from fewstep.errors import OK, Upstream
+from fewstep.errors import OK, Upstream, UserError
 from fewstep.facts import DATASETS
 from fewstep.field import Field
 from fewstep.files import read_json
@@ -52,6 +53,16 @@ class Loaded:
         """The method that was fitted on the baseline, if any."""
         return self.fitted.accelerator_method
 
+    @cached_property
+    def encode(self) -> Callable[[Tensor, Tensor], tuple[Tensor, dict[str, Tensor]]]:
+        """`encode(x0, eps) -> (noise, condition)`: what training puts beside data x0 [B, ...] and unit noise eps.
+
+        A model without an encoder takes the noise as it is and no condition. Raises UserError where the encoder was
+        fitted on another dataset.
+        """
+        build = self.accelerator.verb("encoder") if self.accelerator else None
+        return build(self.state, self.fitted.dataset) if build else lambda x0, eps: (eps, {})
+
     def field(self, indices: range, latents: Tensor, purpose: str = "", **options) -> Field:
         """A fresh field for these samples; an accelerator's own `field` and `timesteps` come in here.
 
@@ -89,9 +100,12 @@ class Loaded:
 
 def load_fitted(layout: Layout, fitted: Fitted, device: torch.device) -> Loaded:
     """Load a model. Raises Upstream, with its status, when its training did not finish."""
-    state, header = load_state(layout.model(fitted.dataset, fitted.seed, fitted.model))
+    file = layout.model(fitted.dataset, fitted.seed, fitted.model)
+    state, header = load_state(file)
     if header["status"] != OK:
         raise Upstream(f"{fitted.model} was not fitted: {header['reason']}", header["status"])
+    if (made_for := header.get("dataset", fitted.dataset)) != fitted.dataset:
+        raise UserError(f"{file} was fitted on {made_for}, not on {fitted.dataset}; delete it and run again")
     if state.model is not None:
         state.model.to(device)
     return Loaded(fitted, state, device)
@@ -101,6 +115,15 @@ def solver_call(plan: Plan, dataset: str, id: str) -> Callable[..., Tensor]:
     """`solver(field, latents, nfe)` with the study's parameters filled in."""
     method = plain_solver(id)
     return partial(method.verb("sample"), **plan.params(dataset, method))
+
+
+def training_loss(baseline: registry.Method, params: dict) -> Callable[..., Tensor] | None:
+    """`loss(model, x0, eps, rng, **condition)` of a baseline with its parameters; None if it has none to share."""
+    loss = baseline.verb("loss")
+    if loss is None:
+        return None
+    known = inspect.signature(loss).parameters
+    return partial(loss, **{name: value for name, value in params.items() if name in known})
 
 
 def layout_of(results: str | Path) -> Layout:

@@ -9,10 +9,11 @@ from fewstep import data, registry
 from fewstep.checkpoints import State, checksum, save_state
 from fewstep.device import lease
 from fewstep.errors import FewstepError, UserError, WriteError, one_line
-from fewstep.plan import NONE, Fitted
+from fewstep.layout import Layout
+from fewstep.plan import NONE, Fitted, Plan
 from fewstep.provenance import provenance
 from fewstep.registry import Method
-from fewstep.stages.common import Loaded, layout_of, load_fitted, load_plan, set_threads, solver_call
+from fewstep.stages.common import Loaded, layout_of, load_fitted, load_plan, set_threads, solver_call, training_loss
 from fewstep.task import Task
 
 
@@ -27,7 +28,7 @@ def run(study: str, results: str, dataset: str, seed: int, model: str, state_dir
         task = Task(
             dataset=data.load(dataset),
             params=plan.params(dataset, method),
-            budget=plan.section(dataset).train if method is baseline else plan.section(dataset).fit,
+            budget=plan.budget(fitted),
             net=plan.section(dataset).net.model_dump(),
             axes=("train", dataset, model, seed),
             state_dir=Path(state_dir),
@@ -36,10 +37,14 @@ def run(study: str, results: str, dataset: str, seed: int, model: str, state_dir
             solver_of=lambda id: solver_call(plan, dataset, id),
         )
         if method is not baseline:
-            task.baseline = load_fitted(layout_of(results), Fitted(dataset, seed, fitted.baseline), device).state.model
+            _on_others(task, plan, layout_of(results), fitted)
         before = time.monotonic()
         state = _fit(task, method, baseline)
-        state.info["seconds"] = round(time.monotonic() - before + task.ledger.get("seconds_before", 0.0), 2)
+        spent = time.monotonic() - before + task.ledger.get("seconds_before", 0.0)
+        if task.parent:
+            spent += task.parent.info["seconds"]
+        state.info["seconds"] = round(spent, 2)
+        state.info["from_scratch"] = method is baseline or method.card.budget == "train"
         state.info["weights_sha256"] = checksum(state.model.state_dict()) if state.model is not None else ""
         state.info["flops_per_call"] = Loaded(fitted, state, device).flops_per_call()
         header = {
@@ -52,6 +57,16 @@ def run(study: str, results: str, dataset: str, seed: int, model: str, state_dir
             "provenance": provenance(plan.study, device),
         }
         save_state(layout_of(results).model(dataset, seed, model), state, header)
+
+
+def _on_others(task: Task, plan: Plan, layout: Layout, fitted: Fitted) -> None:
+    """Give the task of an accelerator its baseline, how that is trained, and the fit that it builds on."""
+    first, *parents = (load_fitted(layout, other, task.device).state for other in fitted.upstream)
+    baseline = registry.get(fitted.baseline, "baseline")
+    task.baseline = first.model
+    task.loss = training_loss(baseline, plan.params(fitted.dataset, baseline))
+    if parents:
+        task.parent = parents[0]
 
 
 def _fit(task: Task, method: Method, baseline: Method) -> State:

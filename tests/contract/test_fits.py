@@ -43,11 +43,13 @@ def tensors_of(state) -> dict:
     return weights | {f"method.{name}": tensor for name, tensor in state.tensors.items()}
 
 
-def check_fit(monkeypatch, tmp_path, method, baseline=None, model=None, dataset=""):
+def check_fit(monkeypatch, tmp_path, method, baseline=None, model=None, dataset="", parent=None):
     """Fit once without and once with an interruption: the same bits, and the second did not start over."""
 
     def task(folder):
-        return toys.toy_task(method, tmp_path / folder, baseline, model, dataset)
+        made = toys.toy_task(method, tmp_path / folder, baseline, model, dataset)
+        made.parent = parent
+        return made
 
     steps, calls = watch(monkeypatch)
     with toys.untouched_globals():
@@ -106,7 +108,8 @@ def test_accelerator(accelerator, monkeypatch, tmp_path):
         dataset = toys.toy_dataset(accelerator)
         start = toys.run_fit(baseline, toys.toy_task(baseline, folder / "base", dataset=dataset)).model
         before = toys.snapshot(start)
-        state = check_fit(monkeypatch, folder, accelerator, baseline, start, dataset)
+        parent = toys.parent_of(accelerator, folder / "parent", baseline, start, dataset)
+        state = check_fit(monkeypatch, folder, accelerator, baseline, start, dataset, parent)
         toys.assert_unchanged(start, before)
         assert state.model is not start, "the fitted model is the baseline itself, not a copy"
         check_round_trip(folder, accelerator, state, baseline, dataset)

@@ -11,6 +11,8 @@ NEEDS = {"baseline": "fit", "accelerator": "fit", "solver": "sample", "control":
 FIRST = {
     "fit": ["task"],
     "sample": ["field", "latents", "nfe"],
+    "loss": ["model", "x0", "eps", "rng"],
+    "encoder": ["state", "dataset"],
     "field": ["state", "latents", "rng"],
     "timesteps": ["state", "nfe"],
 }

@@ -22,7 +22,7 @@ from fewstep.paths import PATHS
 from fewstep.plan import NONE, OWN, Fitted
 from fewstep.registry import Method
 from fewstep.seeds import SampleRng, generator, latents
-from fewstep.stages.common import Loaded
+from fewstep.stages.common import Loaded, training_loss
 from fewstep.task import Task
 
 STEPS = 12
@@ -192,11 +192,20 @@ def toy_task(
         axes=("train", dataset, name, 0),
         state_dir=state_dir,
         baseline=model,
+        loss=training_loss(baseline, baseline.params(dataset)) if baseline else None,
         schedule=(baseline or method).card.schedule,
         solver_of=lambda id: partial(
             registry.get(id, "solver").verb("sample"), **registry.get(id, "solver").params(dataset)
         ),
     )
+
+
+def parent_of(method: Method, folder: Path, baseline: Method, model: Model, dataset: str) -> State | None:
+    """The fit that a method's own builds on, as a toy."""
+    if method.builds_on is None:
+        return None
+    parent = registry.get(method.builds_on, method.kind)
+    return run_fit(parent, toy_task(parent, folder, baseline, model, dataset), baseline)
 
 
 def run_fit(method: Method, task: Task, baseline: Method | None = None) -> State:

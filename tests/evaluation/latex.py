@@ -5,6 +5,7 @@ import re
 COMMANDS = {
     *("begin", "end", "centering", "caption", "label", "small", "scriptsize", "setlength", "tabcolsep", "footnotesize"),
     *("toprule", "midrule", "bottomrule", "multicolumn", "emph", "medskip", "linewidth", "par", "textbackslash"),
+    *("dag", "ddag"),
     *(
         "textasciitilde",
         "textasciicircum",

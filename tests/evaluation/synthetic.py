@@ -8,7 +8,7 @@ import numpy as np
 import pandas as pd
 from safetensors.numpy import save_file
 
-from evaluation import leaderboard, records
+from evaluation import leaderboard, models, records
 
 NFES = (1, 2, 5)
 ACCELERATORS = {"none": ("euler", "heun"), "bend": ("euler",), "fold": ("euler", "heun")}
@@ -166,8 +166,9 @@ def collected(results: Path) -> pd.DataFrame:
 
 
 def summarised(results: Path) -> pd.DataFrame:
-    """Collect the records, write them and the leaderboard as a run does, and return them."""
+    """Collect the records, write them, the leaderboard and the models as a run does, and return them."""
     tidy = collected(results)
     records.write(tidy, results)
     leaderboard.write(tidy, results)
+    models.write(tidy, results)
     return tidy

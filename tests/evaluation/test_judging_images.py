@@ -94,6 +94,7 @@ def test_scores_are_the_metrics_of_the_stored_samples(tmp_path):
     assert set(found) == {
         "fd_digits",
         "kd_digits",
+        "nearest_digits",
         *(f"{k}_digits" for k in ("precision", "recall", "density", "coverage")),
     }
     stored = load_arrays(tmp_path / "results/samples/digits/seed0/control/data.safetensors")[0]["nfe0"]
@@ -104,6 +105,7 @@ def test_scores_are_the_metrics_of_the_stored_samples(tmp_path):
     expected = [frechet_distance(Moments(rest), wanted) for rest in left_out]
     assert found["fd_digits"]["jackknife"] == pytest.approx(expected, rel=1e-8)
     assert found["precision_digits"]["value"] == 1  # the samples are reference images
+    assert found["nearest_digits"]["value"] == pytest.approx(0, abs=1e-6)
 
 
 @pytest.mark.parametrize("chunk", [1, 7, 1000])
@@ -111,8 +113,8 @@ def test_chunks_change_nothing(tmp_path, monkeypatch, chunk):
     Bench(tmp_path).samples().scored("digits")
     extractor = open_extractor("digits")
     reference = read_reference(Layout(tmp_path / "results").statistics("digits", "digits"), extractor.identity)
-    judge = FeatureJudge(extractor, reference, ["fd", "kd", "prdc"])
-    block = reference_digits()[:50]
+    judge = FeatureJudge(extractor, reference, ["fd", "kd", "prdc", "nearest"])
+    block = reference_digits()[:50] // 2  # no copies: of those the distance to the nearest is rounding
     expected = {row["metric"]: row["value"] for row in judge.rows(block)}
     monkeypatch.setattr(judging, "CHUNK", chunk)
     assert {row["metric"]: row["value"] for row in judge.rows(block)} == pytest.approx(expected, rel=1e-5)

@@ -142,6 +142,7 @@ def test_mean_interval_rank_and_costs(tidy, board):
     assert (row["fit_seconds"], row["nfe_measured"]) == (100.0, 5.0)
     assert one(board, "glyphs", "line/heun", 5)["fit_seconds"] == 80.0
     assert row["curvature"] == pytest.approx(0.1 + 0.01 * 9 + 0.0015)
+    assert board["cfm_loss"].isna().all()  # records from before it was measured
     for _, group in board[(board["status"] == "ok") & (board["kind"] == "entrant")].groupby(["dataset", "nfe"]):
         assert list(group["rank"]) == list(group["mean"].rank(method="min"))
         assert (group["decided"] == "best").sum() == 1
@@ -160,6 +161,19 @@ def test_the_cost_of_a_solvers_fit_is_added_and_shown_apart(tmp_path):
     assert (row["solver_fit_seconds"], row["solver_fit_calls"]) == (5, 1000)
     assert row["fit_seconds"] == plain["fit_seconds"] + 5
     assert math.isnan(plain["solver_fit_calls"])
+
+
+def test_the_flow_matching_loss_stands_beside_every_solver_of_its_model(tmp_path):
+    results = make_results(tmp_path, baselines=("arc",))
+    for seed, value in ((0, 1.5), (1, 1.7)):
+        file = results / f"reference/glyphs/seed{seed}/arc.json"
+        document = json.loads(file.read_text())
+        document["metrics"].append({"metric": "cfm_loss", "value": value, "stderr": 0.01, "n": 4096})
+        file.write_text(json.dumps(document))
+    board = leaderboard.leaderboard(collected(results))
+    own = (board["dataset"] == "glyphs") & (board["baseline"] == "arc") & (board["accelerator"] == "none")
+    assert own.sum() == 2 * len(NFES) and board.loc[own, "cfm_loss"].tolist() == pytest.approx([1.6] * own.sum())
+    assert board.loc[~own, "cfm_loss"].isna().all()
 
 
 def test_decided_is_the_paired_interval(tmp_path):

@@ -173,7 +173,7 @@ def test_bad_features_are_refused(metric, rng):
 
 def test_the_table_names_every_metric_of_every_extractor_once():
     for name, spec in EXTRACTORS.items():
-        wanted = {spec.frechet, f"{spec.frechet}_inf", spec.kernel}
+        wanted = {spec.frechet, f"{spec.frechet}_inf", spec.kernel, f"nearest_{name}"}
         wanted |= {f"{kind}_{name}" for kind in Prdc._fields}
         assert wanted <= METRICS.keys()
     assert METRICS["fid"].label == "FID" and METRICS["fid_pytorch"].label != "FID"

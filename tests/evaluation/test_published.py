@@ -5,7 +5,7 @@ import json
 import pandas as pd
 import pytest
 
-from evaluation import records, tables
+from evaluation import models, records, tables
 from evaluation.leaderboard import csv_text, leaderboard
 from fewstep.config import load_study
 from fewstep.plan import Plan
@@ -18,6 +18,7 @@ PUBLISHED = sorted(path.parent for path in (ROOT / "results" / "published").glob
 def test_published_leaderboard_follows_from_its_records(folder):
     tidy = records.load(folder)
     assert csv_text(leaderboard(tidy)) == (folder / "leaderboard.csv").read_text()
+    assert csv_text(models.models(tidy)) == (folder / "models.csv").read_text()
 
 
 @pytest.mark.parametrize("folder", [f for f in PUBLISHED if (f / "tables").exists()], ids=lambda folder: folder.name)

@@ -169,7 +169,7 @@ def test_papers_tables_are_shown_and_linked(page):
     assert {"tables/index.md", "tables/smith_t2.md", "tables/smith_t2.tex"} <= set(references)
     assert "tables/smith_t2.csv" not in references  # there is none
     assert "126 ± 0.5" in page
-    assert "1 of 4 values: 1 agrees" in page
+    assert "1 of ours, 4 published: 1 agrees" in page
 
 
 def row_of(board, **changes):

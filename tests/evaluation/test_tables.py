@@ -226,6 +226,126 @@ def test_an_analogue_stands_apart_and_has_no_verdict():
         assert not (row["published"] and row["mean"]) and row["verdict"] == ""
 
 
+def of_model(model: str, metric: str, value: float, dataset="moons") -> list[dict]:
+    """A record of a model that needs no sampler."""
+    found = {"kind": "reference", "solver": "", "block": -1, "n_reference": None}
+    return [row | found for row in rows(model, None, [value], metric=metric, dataset=dataset)]
+
+
+def lines(page: str) -> dict[str, list[str]]:
+    """Cells of a page's table lines by their label; of two lines with one label the later."""
+    split = (line.strip("|").split("|") for line in page.splitlines() if line.startswith("| "))
+    return {label.strip(): [cell.strip() for cell in cells] for label, *cells in split}
+
+
+MODELS = frame(
+    *(rows(f"rf+bend/{solver}", 3, [0.4, 0.5], metric="w2", dataset="moons") for solver in ("heun", "euler")),
+    rows("rf/heun", 3, [0.8, 0.8], metric="w2", dataset="moons"),
+    of_model("rf", "curvature", 0.25),
+    of_model("rf+bend", "curvature", 0.125),
+    of_model("rf+bend", "codes_used", 60),
+)
+UNKNOWN = {  # a table whose values were not found
+    "confidence": "missing",
+    "columns": [
+        {"label": "Heun, NFE 3", "solver": "heun", "nfe": 3},
+        {"label": "Euler, NFE 3", "solver": "euler", "nfe": 3},
+        {"label": "bending", "metric": "curvature"},
+        {"label": "codes", "metric": "codes_used", "ours": True},
+    ],
+    "rows": [
+        {"label": "RF", "entrant": "rf"},
+        {"label": "Bend", "entrant": "rf+bend"},
+        {"label": "Fold", "entrant": "rf+fold"},
+        {"label": "a rival"},
+        {"label": "control", "ours": True, "entrant": "rf+bend*"},
+        {"label": "a control not run", "ours": True, "entrant": "rf+bend-random"},
+    ],
+    "analogue": ANALOGUE,
+}
+
+
+def test_a_row_may_name_a_model_and_its_columns_the_solver_or_a_metric_of_models():
+    _, filled = fill(MODELS, **UNKNOWN)
+    found = {key: (cell.entrant, cell.ours.summary.mean) for key, cell in by_place(filled).items() if cell.ours}
+    assert found["RF", "Heun, NFE 3"] == ("rf/heun", 0.8)  # never rf+bend's, which sorts before
+    assert found["RF", "Curvature"] == ("rf", 0.25) and ("RF", "Euler, NFE 3") not in found
+    assert found["Bend", "Euler, NFE 3"] == ("rf+bend/euler", pytest.approx(0.45))
+    assert Measured(MODELS).entrant("moons", ["*heun"]) == ""  # a model's pattern fits no entrant
+    assert found["Bend", "Codes in use"] == ("rf+bend", 60) and ("RF", "Codes in use") not in found
+
+
+def by_place(filled) -> dict:
+    return {(c.row, c.column): c for line in filled.analogue for c in line}
+
+
+def test_values_that_were_not_found_leave_no_published_block_and_ours_are_shown():
+    _, filled = fill(MODELS, **UNKNOWN)
+    page = markdown(sheet(filled, PLAN))
+    assert "**Published" not in page and "Table 1; its values were not found." in page
+    assert "Compare the order" not in page  # there is nothing to compare with
+    found = lines(page)
+    assert found["RF (rf)"] == ["0.800 ± 0", "not run", "0.250", "–"]  # no codes: a model without a code has none
+    assert found["Bend (rf+bend)"] == ["0.450 ± 0.635", "0.450 ± 0.635", "0.125", "60.0"]
+    assert found["Fold"] == ["not run"] * 4 and found["a rival"] == ["–"] * 4
+
+
+def test_rows_and_columns_of_ours_are_marked_and_stand_where_the_study_has_them():
+    _, filled = fill(MODELS, **UNKNOWN)
+    readable = sheet(filled, PLAN)
+    page = markdown(readable)
+    assert "control‡ (rf+bend)" in lines(page) and "a control not run" not in page
+    assert "| Curvature | Codes in use‡ |" in page and "- ‡ not in the paper.\n" in page
+    assert problems(latex(readable)) == []
+    kept = list(csvlib.DictReader(io.StringIO(tables.text.csv(filled))))
+    assert {row["confidence"] for row in kept if row["row"] == "control"} == {"not in the paper"}
+    assert {row["row"] for row in kept if row["dataset"] == "digits"} == {"RF", "Bend", "Fold", "a rival"}
+    assert not any(row["column"] == "codes" for row in kept)
+
+
+def test_on_the_paper_s_own_dataset_rows_without_values_show_ours_alone():
+    records = MODELS.assign(dataset="digits", metric=MODELS["metric"].replace("w2", "fid"))
+    [filled] = fill(records, **UNKNOWN | {"analogue": None})
+    found = lines(markdown(sheet(filled, PLAN)))
+    assert found["RF, ours: rf"] == ["0.800 ± 0", "not run", "0.250", "–"] and "RF" not in found
+    assert found["control‡, ours: rf+bend"][-1] == "60.0" and found["a rival"] == ["–"] * 4
+    assert {cell.verdict for line in filled.cells for cell in line} == {""}
+
+
+def test_an_analogue_replaces_metrics_on_features_and_keeps_all_others():
+    columns = [{"label": "FID", "nfe": 3}, {"label": "IS", "metric": "inception_score", "nfe": 3}]
+    columns.append({"label": "bending", "metric": "curvature"})
+    row = {"label": "RF", "entrant": "rf/heun", "values": [9.0, 8.0, 0.2]}
+    _, filled = fill(MODELS, columns=columns, rows=[row], analogue=ANALOGUE)
+    assert [(c.column, c.metric) for c in filled.analogue[0]] == [("NFE 3", "w2"), ("Curvature", "curvature")]
+    assert [c.ours.summary.mean for c in filled.analogue[0]] == [0.8, 0.25]
+    assert "ours are W₂ / Curvature on moons, other data and another metric" in markdown(sheet(filled, PLAN))
+    _, filled = fill(MODELS, columns=columns[2:], rows=[row | {"values": [0.2]}], analogue={"dataset": "moons"})
+    assert "ours are Curvature on moons, other data than published" in markdown(sheet(filled, PLAN))
+
+
+def test_the_published_block_has_the_rows_and_columns_of_which_a_value_was_found():
+    table_rows = [{"label": "Heun", "entrant": "edm/heun", "values": [None, 2.5]}]
+    table_rows += [{"label": "Euler", "entrant": "edm/euler"}]
+    _, filled = fill(SMALL, rows=table_rows, analogue=ANALOGUE)
+    published, ours = sheet(filled, PLAN).blocks
+    assert (published.header, published.lines) == (["method", "NFE 5"], [["Heun", "2.5"]])
+    assert ours.header == ["method", "NFE 3", "NFE 5"] and ours.lines[1] == ["Euler", "not run", "not run"]
+    assert "No published value was found of Euler." in sheet(filled, PLAN).notes
+
+
+def test_controls_of_ours_alone_make_no_table(tmp_path):
+    control = frame(of_model("rf+bend-random", "curvature", 0.5))
+    assert fill(control, **UNKNOWN)[1].ours
+    tables.write(control, PLAN, tmp_path, paper(**UNKNOWN))
+    assert sorted(path.name for path in (tmp_path / "tables").iterdir()) == ["index.csv", "index.md"]
+
+
+def test_the_index_says_where_values_were_not_found(tmp_path):
+    tables.write(MODELS, PLAN, tmp_path, paper(**UNKNOWN))
+    assert "analogue on moons | Table 1 | not found | 10 |" in (tmp_path / "tables" / "index.md").read_text()
+
+
 def test_columns_that_differ_by_dataset_alone_are_one_on_the_analogue():
     columns = [{"label": "digits", "nfe": 3}, {"label": "CIFAR-10", "dataset": "cifar10", "nfe": 3}]
     _, filled = fill(SMALL, columns=columns, analogue=ANALOGUE)

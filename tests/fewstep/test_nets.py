@@ -81,13 +81,16 @@ def test_conditions_and_time_change_the_output(case):
             assert (a - b).abs().amax() > 1e-5
 
 
-@torch.no_grad()
-def test_extra_starts_as_the_net_without_it(case):
+def test_a_condition_gets_a_gradient_as_soon_as_the_output_moves(case):
+    """The output starts at zero; with it off zero, what makes the condition is told where to go in the first step."""
     spec, shape = case
     net, (x, c) = build({**spec, "extra_dim": 2}, shape), inputs(shape)
-    torch.nn.init.normal_(net.out.weight, generator=torch.Generator().manual_seed(0))
-    assert torch.equal(net(x, c, extra=torch.ones(5, 2)), net(x, c))
-    assert net(x, c).any()
+    for layer in [module for module in net.modules() if isinstance(module, torch.nn.Conv2d | torch.nn.Linear)]:
+        if not layer.weight.any():
+            torch.nn.init.normal_(layer.weight, std=0.1, generator=torch.Generator().manual_seed(0))
+    extra = torch.ones(5, 2, requires_grad=True)
+    net(x, c, extra=extra).square().sum().backward()
+    assert (extra.grad.abs().sum(1) > 0).all()
 
 
 def test_conditions_a_net_lacks_or_of_wrong_width_are_refused(case):

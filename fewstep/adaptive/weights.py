@@ -1,0 +1,59 @@
+"""How often each cell of a codebook is drawn when sampling."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+
+from fewstep.errors import UserError
+from fewstep.seeds import SampleRng
+
+USED = 1e-6  # share from which on a cell counts as used
+
+
+def counts(index: Tensor, cells: int) -> Tensor:
+    """How often each cell occurs among indices [B], float64 [cells]; over all devices of a distributed run."""
+    found = torch.bincount(index, minlength=cells).double()
+    if torch.distributed.is_available() and torch.distributed.is_initialized():
+        torch.distributed.all_reduce(found)
+    return found
+
+
+def shares(w: Tensor) -> Tensor:
+    """Weights [cells] that sum to one, float64. Raises UserError when none is positive."""
+    total = w.double().sum()
+    if not total > 0:
+        raise UserError("all sampling weights of the codes are zero: the encoder was never trained; fit it again")
+    return w.double() / total
+
+
+def packed(w: Tensor) -> dict[str, Tensor]:
+    """The cells with a weight and their shares: of a large codebook most have none."""
+    cells = w.nonzero().flatten()
+    return {"cells": cells, "shares": shares(w)[cells]}
+
+
+def draw(cells: Tensor, shares: Tensor, rng: SampleRng) -> Tensor:
+    """A cell for each sample, int64 [B], by inversion: its stream alone decides. Raises UserError without weights."""
+    if not shares.sum() > 0:
+        raise UserError("all sampling weights of the codes are zero: the encoder was never trained; fit it again")
+    high, low = rng.rand("code", 2).double().unbind(1)  # 48 bits: 24 are too coarse for the rare cells of 2^20
+    ends = shares.double().cumsum(0)
+    place = torch.searchsorted(ends, (high + low / 2**24) * ends[-1], right=True)
+    return cells[place.clamp(max=len(cells) - 1)]
+
+
+def entropy(shares: Tensor) -> float:
+    """In bits."""
+    p = shares[shares > 0]
+    return float(-(p * p.log2()).sum())
+
+
+def used(shares: Tensor) -> int:
+    """Cells with a share of more than a millionth."""
+    return int((shares > USED).sum())
+
+
+def total_variation(p: Tensor, q: Tensor) -> float:
+    """Half the sum of the differences of two distributions over the same cells: 0 if equal, 1 if disjoint."""
+    return float((p - q).abs().sum() / 2)

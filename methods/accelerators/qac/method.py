@@ -1,0 +1,26 @@
+"""QAC (arXiv 2409.17487, algorithm 1): a learnt, quantised condition y(x) keeps the paths of a flow from crossing."""
+
+from dataclasses import replace
+
+from fewstep.adaptive.fit import fit_jointly
+from fewstep.adaptive.joint import Joint
+from fewstep.adaptive.sampling import encoder_of, field_of
+from fewstep.losses import normal_like
+
+
+def fit(task):
+    p = task.params
+    if task.parent:  # the same fit, whose codes are drawn by other weights
+        return replace(task.parent, info=dict(task.parent.info), card={**task.parent.card, "weights": p["weights"]})
+    kept = ("code", "levels", "dimensions", "normalise", "width", "depth")
+    joint = Joint.new(task, noise=False, **{name: p[name] for name in kept})
+
+    def loss(joint, x, rng):
+        z = normal_like(x, rng)
+        beside = joint.beside(x, z, rng)  # y = E_phi(x), y_q = y + sg(floor(L sigmoid(y)) - y)
+        return task.loss(joint.model, x, z, rng, **beside.condition) + p["beta"] * beside.code_kl
+
+    return fit_jointly(task, joint, loss)
+
+
+field, encoder = field_of, encoder_of

@@ -1,0 +1,31 @@
+"""RNE (arXiv 2301.12003): learn the noise that goes with each sample, q(z | x), and keep it near N(0, I)."""
+
+from dataclasses import replace
+
+from fewstep.adaptive.fit import fit_jointly
+from fewstep.adaptive.joint import Joint
+from fewstep.adaptive.sampling import encoder_of, field_of, posterior
+from fewstep.losses import normal_like
+
+
+def fit(task):
+    p = task.params
+    if task.parent:  # the same fit, sampled from other noise
+        return replace(task.parent, info=dict(task.parent.info), card={**task.parent.card, "prior": p["prior"]})
+    joint = Joint.new(task, noise=True, width=p["width"], depth=p["depth"])
+
+    def loss(joint, x, rng):
+        beside = joint.beside(x, normal_like(x, rng), rng)  # z = mu(x) + exp(logvar(x) / 2) eps
+        return task.loss(joint.model, x, beside.noise, rng) + p["beta"] * beside.noise_kl
+
+    return fit_jointly(task, joint, loss)
+
+
+def field(state, latents, rng):
+    field = field_of(state, latents, rng)
+    if state.card.get("prior") == "posterior":
+        field.prior = posterior(state, rng)
+    return field
+
+
+encoder = encoder_of
