@@ -64,26 +64,29 @@ def write(records: pd.DataFrame, results: Path) -> list[Path]:
 
 
 def markdown(table: pd.DataFrame) -> str:
-    """A table a dataset, without the columns that no model of it has a value in; then what is not ok."""
+    """A table a dataset, without the columns that no model of it has a value in; the units; what is not ok."""
     parts = ["# Models\n", "Mean ± half the 95 % interval over training seeds, where there are several."]
     for dataset, rows in table.groupby("dataset", sort=True):
         metrics = [c.removesuffix("_mean") for c in rows if c.endswith("_mean") and rows[c].notna().any()]
         fits = [name for name in FITS if rows[name].notna().any()]
-        titles = ["Model", "Training seeds", *(FITS[name] for name in fits), *map(_title, metrics)]
+        titles = ["Model", "Training seeds", *(FITS[name] for name in fits)]
+        titles += [METRICS[m].label if m in METRICS else m for m in metrics]
         parts.append(f"\n## {dataset}\n\n| {' | '.join(titles)} |\n|---|{'---:|' * (len(titles) - 1)}")
         for row in rows.to_dict("records"):
             cells = [row["model"], str(row["n_train_seeds"]), *(_whole(row[name]) for name in fits)]
-            cells += [plus_minus(*(row[f"{m}_{part}"] for part in ("mean", "low", "high"))) for m in metrics]
+            cells += [_measured(*(row[f"{m}_{part}"] for part in ("mean", "low", "high"))) for m in metrics]
             parts.append(f"| {' | '.join(cells)} |")
+    measured = [m for m in METRICS if f"{m}_mean" in table and table[f"{m}_mean"].notna().any()]
+    parts += ["\n## Units\n"] if measured else []
+    parts += [f"- {METRICS[m].label}: {METRICS[m].unit}" for m in measured]
     bad = table[table["status"] != "ok"]
     parts += ["\n## Not ok\n"] if len(bad) else []
     parts += [f"- {r.dataset}, {r.model}: {r.status} ({r.reason})" for r in bad.itertuples()]
     return "\n".join(parts) + "\n"
 
 
-def _title(metric: str) -> str:
-    known = METRICS.get(metric)
-    return f"{known.label} ({known.unit})" if known else metric
+def _measured(mean: float, low: float, high: float) -> str:
+    return plus_minus(mean, low, high) if math.isfinite(low) else _whole(mean)
 
 
 def _whole(value: float) -> str:

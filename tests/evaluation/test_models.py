@@ -71,11 +71,13 @@ def test_a_failed_training_is_told(table):
 
 def test_the_page_has_labels_and_no_column_without_a_value(table):
     text = models.markdown(table)
-    glyphs, rings = text.partition("## rings")[::2]
-    entropy, curvature = (f"{METRICS[name].label} (" for name in ("code_entropy", "curvature"))
+    glyphs, rest = text.partition("## rings")[::2]
+    rings, units = rest.partition("## Units")[::2]
+    entropy, curvature = (f"| {METRICS[name].label} |" for name in ("code_entropy", "curvature"))
     assert curvature in glyphs and curvature in rings and entropy in glyphs and entropy not in rings
     assert "| arc+fold | 3 | 9 | 30 | 10 | 0 |" in glyphs and "5.42 ± 0.949" in glyphs
-    assert "- rings, arc+bend: diverged (a weight is not finite)" in rings
+    assert f"- {METRICS['code_entropy'].label}: bits\n" in units and METRICS["cfm_loss"].label not in units
+    assert "- rings, arc+bend: diverged (a weight is not finite)" in units
     for part in (glyphs, rings):
         assert len({line.count("|") for line in part.splitlines() if line.startswith("|")}) == 1
 

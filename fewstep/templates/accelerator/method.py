@@ -12,11 +12,12 @@ def fit(task):
     task.baseline  the trained model, which must stay as it is: work on a copy
     task.params    the parameters of method.yaml, with the study's changes
     task.budget    steps, batch size, learning rate, …; `train` keeps to it, saves its state and resumes after a kill
+    task.loss      how the baseline is trained: loss(model, x0, eps, rng, **condition)
     task.ledger    costs to report, e.g. task.ledger["teacher_calls"]; fewstep.pairs draws pairs from a teacher
 
-    Optional functions beside this one: timesteps(state, nfe) where the method brings its own grid, and
-    field(state, latents, rng) where what was fitted is not just a network; tensors for them go into
-    task.state(model, name=tensor).
+    Optional functions beside this one: timesteps(state, nfe) where the method brings its own grid,
+    field(state, latents, rng) where what was fitted is not just a network, and encoder(state, dataset) where training
+    puts noise or a condition of its own beside data; tensors for them go into task.state(model, name=tensor).
     """
     student = copy.deepcopy(task.baseline).requires_grad_(True)
     return task.state(train(task, student, flow_matching(task.params["coupling"])))
