@@ -232,9 +232,9 @@ def _status(group: list[dict[str, Any]]) -> tuple[str, str]:
 
 
 def _models(records: pd.DataFrame) -> dict[tuple[str, str], dict[str, float]]:
-    """Curvature, flow-matching loss and the seconds of all fits, the baseline's and the accelerator's.
+    """Curvature, flow-matching loss and the seconds of all fits, by (dataset, model).
 
-    By (dataset, model).
+    An accelerator's seconds come on top of its baseline's, unless it trains from scratch.
     """
     reference = records[records["kind"] == "reference"].sort_values(recs.ORDER, kind="stable", na_position="first")
     fits = reference.drop_duplicates(["dataset", "model", "train_seed"])
@@ -242,7 +242,8 @@ def _models(records: pd.DataFrame) -> dict[tuple[str, str], dict[str, float]]:
     facts = {}
     for (dataset, model), group in reference.groupby(["dataset", "model"], sort=True):
         baseline = group["baseline"].iloc[0]
-        total = sum(seconds.get((dataset, name), math.nan) for name in sorted({baseline, model}))
+        needed = {model} if (group["fit_from_scratch"] == 1).any() else {baseline, model}
+        total = sum(seconds.get((dataset, name), math.nan) for name in sorted(needed))
         measured = {name: summarise(group[group["metric"] == name]).mean for name in ("curvature", "cfm_loss")}
         facts[dataset, model] = measured | {"fit_seconds": total}
     return facts

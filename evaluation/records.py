@@ -49,11 +49,13 @@ COLUMNS = {
     "fit_steps": "Int64",
     "fit_teacher_calls": "Int64",
     "fit_parameters": "Int64",
+    "fit_from_scratch": "Int64",  # 1: without its baseline's weights
 }
 MEASURED = (  # of a point
     *("nfe_measured", "gflop_per_sample", "seconds_per_sample", "n_samples"),
     *("fit_seconds", "fit_teacher_calls"),  # of its solver's fit
 )
+FIT = ("seconds", "steps", "teacher_calls", "parameters", "from_scratch")
 ORDER = ["dataset", "kind", "entrant", "model", "train_seed", "nfe", "metric", "block"]
 
 
@@ -174,7 +176,7 @@ def _reference_rows(keys: dict[str, Any], document: dict[str, Any] | str) -> Ite
         yield row | _not_ok("failed", document)
         return
     fit = document.get("fit") or {}
-    row |= {f"fit_{k}": _number(fit.get(k)) for k in ("seconds", "steps", "teacher_calls", "parameters")}
+    row |= {f"fit_{k}": _number(fit.get(k)) for k in FIT}
     row |= {"family": document.get("family") or ""} | _provenance(document)
     metrics = document.get("metrics") or []
     status, reason = _outcome(document, metrics)

@@ -54,7 +54,7 @@ def run(study: str, results: str, dataset: str, seed: int, model: str, state_dir
             write_failure(layout, fitted, error.status, str(error))
             return
         info = loaded.state.info
-        fit = {key: info.get(key, 0) for key in ("seconds", "steps", "teacher_calls")}
+        fit = {key: info.get(key, 0) for key in ("seconds", "steps", "teacher_calls", "from_scratch")}
         fit["parameters"] = sum(p.numel() for p in loaded.state.model.parameters()) if loaded.state.model else 0
         fit["curves"] = info.get("curves", {})
         # The tensors first: the JSON is what says that both are there.

@@ -149,6 +149,17 @@ def test_mean_interval_rank_and_costs(tidy, board):
     assert board[board["kind"] == "control"]["rank"].isna().all()
 
 
+def test_a_fit_from_scratch_does_not_cost_its_baseline_too(tmp_path):
+    results = make_results(tmp_path)
+    for file in (results / "reference/glyphs").glob("seed*/line+fold.json"):
+        document = json.loads(file.read_text())
+        document["fit"]["from_scratch"] = True
+        file.write_text(json.dumps(document))
+    board = leaderboard.leaderboard(records.collect(results, json.loads((results / "plan.json").read_text())))
+    assert one(board, "glyphs", "line+fold/heun", 5)["fit_seconds"] == 100.0 - 80.0
+    assert one(board, "glyphs", "line+bend/euler", 5)["fit_seconds"] > 80.0
+
+
 def test_the_cost_of_a_solvers_fit_is_added_and_shown_apart(tmp_path):
     results = make_results(tmp_path)
     file = results / "scores/glyphs/seed0/line/heun.json"
