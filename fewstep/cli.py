@@ -28,8 +28,8 @@ def main() -> None:
 
     Every step that Snakemake runs can be run by hand: data, train, fit, reference, statistics, sample, score,
     leaderboard, figures, tables, site. `plan` shows what a study will do; `compare` sets two entrants side by side and
-    `cite` prints what to cite; `edit` lets a fitted model fill in parts of images; `new-method` and `check` help to enter
-    the comparison.
+    `cite` prints what to cite; `edit` lets a fitted model fill in parts of images; `new-method` and `check` help to
+    enter the comparison.
     """
 
 

@@ -7,6 +7,7 @@ import pandas as pd
 
 from evaluation import records as recs
 from evaluation.figures import (
+    codes,
     curvature,
     entrant_grids,
     quality_vs_gflop,
@@ -37,6 +38,7 @@ KINDS = {
     "schedules": schedules,
     "sample_grid": sample_grid,
     "samples_2d": samples_2d,
+    "codes": codes,
     "training_curves": training_curves,
     "entrant_grids": entrant_grids,
 }

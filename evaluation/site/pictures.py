@@ -22,6 +22,7 @@ TITLES = {
     "training_curves": "Training curves",
     "sample_grid": "Samples from the same latents",
     "samples_2d": "Samples over the data",
+    "codes": "What the codes stand for",
 }
 
 

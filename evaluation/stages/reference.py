@@ -13,7 +13,7 @@ from typing import Any
 
 import torch
 
-from evaluation import training_pairs, trajectories
+from evaluation import codes, training_pairs, trajectories
 from evaluation.jobs import describe, write_failure
 from evaluation.metrics import DIAGNOSTICS
 from evaluation.metrics.curvature import arc_length_ratio, curvature
@@ -33,7 +33,7 @@ KEPT_IMAGES, KEPT_NODES = 16, 16
 
 
 def run(study: str, results: str, dataset: str, seed: int, model: str, state_dir: str, threads: int) -> None:
-    """Write the model's reference: numbers as JSON, `solution`, `trajectory` and `trajectory_times` as tensors."""
+    """Write the model's reference: numbers as JSON; `solution`, `trajectory`, its times and codes as tensors."""
     set_threads(threads)
     plan = load_plan(study)
     section = plan.section(dataset)
@@ -47,6 +47,7 @@ def run(study: str, results: str, dataset: str, seed: int, model: str, state_dir
             z = latents(dataset, seed, range(section.probes), loaded.shape).to(device)
             metrics, tensors = _measure(loaded, z, section.curvature_steps)
             metrics += _flow_matching(loaded, read_header(layout.model(dataset, seed, model))) + reported
+            tensors |= codes.tensors_of(loaded, data.load(dataset))
             for row in metrics:
                 if not math.isfinite(row["value"]):
                     raise Diverged(f"{row['metric']} is not finite")

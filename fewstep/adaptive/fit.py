@@ -54,13 +54,12 @@ def histogram(joint: Joint, task: Task) -> Tensor:
     """How often the averaged encoder gives each code to the training set, float64 [cells]: the offline weights."""
     if isinstance(joint.rule, Quantised) and isinstance(joint.rule.norm, nn.BatchNorm1d):
         _renormalise(joint, task)
-    found = [joint.beside(x, x, rng) and joint.last for x, rng in _passes(task)]
-    return counts(torch.cat(found), len(joint.w))
+    return counts(torch.cat([joint.cells(x, rng) for x, rng in _passes(task)]), len(joint.w))
 
 
 def _renormalise(joint: Joint, task: Task) -> None:
     """Mean and variance of the averaged encoder's y: training left those of weights that moved meanwhile."""
-    y = torch.cat([joint.encoder(x)[0] for x, _ in _passes(task)])
+    y = torch.cat([joint.encoded(x)[0] for x, _ in _passes(task)])
     joint.rule.norm.running_mean.copy_(y.mean(0))
     joint.rule.norm.running_var.copy_(y.var(0))
 

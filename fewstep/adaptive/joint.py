@@ -77,7 +77,7 @@ class Joint(nn.Module):
 
     def beside(self, x: Tensor, eps: Tensor, rng: torch.Generator) -> Beside:
         """z = mu(x) + exp(logvar(x) / 2) eps where noise is learnt (arXiv 2301.12003), else eps; and the code of x."""
-        y, noise = self.encoder(x) if self.encoder else (None, None)
+        y, noise = self.encoded(x)
         z, noise_kl, condition, code_kl = eps, 0.0, {}, 0.0
         if noise is not None:
             mean, logvar = (part.reshape(x.shape) for part in noise.chunk(2, 1))
@@ -88,6 +88,15 @@ class Joint(nn.Module):
             if self.rule.codebook:
                 self.last = self.rule.codebook.index(code)
         return Beside(z, condition, noise_kl, code_kl)
+
+    def encoded(self, x: Tensor) -> tuple[Tensor | None, Tensor | None]:
+        """What the encoder says of x, in x's own precision: codes and exponentials want more than autocast's."""
+        found = self.encoder(x) if self.encoder else (None, None)
+        return tuple(None if part is None else part.to(x.dtype) for part in found)
+
+    def cells(self, x: Tensor, rng: torch.Generator) -> Tensor:
+        """The cells of samples x, int64 [B]."""
+        return self.rule.codebook.index(self.rule(x, self.encoded(x)[0], rng))
 
     @torch.no_grad()
     def follow(self, mu: float) -> None:

@@ -8,7 +8,9 @@ import torch
 from torch import Tensor, nn
 
 from fewstep.adaptive.codebook import Codebook
+from fewstep.errors import UserError
 from fewstep.losses import normal_like
+from fewstep.suggest import unknown
 
 
 class Rule(nn.Module):
@@ -67,12 +69,19 @@ class Random(Rule):
 
 
 class KMeans(Rule):
-    """Control: the nearest of |C| centres of the data, a condition that is not learnt with the flow."""
+    """Control: the nearest of |C| centres of the data, a condition that is not learnt with the flow.
+
+    Raises UserError for more than 4,096 cells: every sample is compared with every centre.
+    """
+
+    MOST = 4096
 
     def __init__(self, codebook: Codebook, size: int):
         super().__init__(codebook.d)
+        if codebook.cells > self.MOST:
+            raise UserError(f"k-means takes at most {self.MOST} cells, not {codebook.cells}; choose fewer dimensions")
         self.codebook = codebook
-        self.register_buffer("centres", torch.full((codebook.cells, size), torch.inf))  # fewer where data are few
+        self.register_buffer("centres", torch.full((codebook.cells, size), torch.inf))  # inf: fewer where data are few
 
     def fit(self, x: Tensor, seed: int) -> None:
         """Lloyd's algorithm from k-means++ on data [N, ...]."""
@@ -85,7 +94,8 @@ class KMeans(Rule):
         self.centres[:k] = torch.from_numpy(centres).to(self.centres)
 
     def forward(self, x: Tensor, y: Tensor | None, rng: torch.Generator) -> Tensor:
-        squares = (x.flatten(1)[:, None] - self.centres.to(x)).square().sum(2)
+        known = self.centres[self.centres[:, 0].isfinite()].to(x)
+        squares = known.square().sum(1) - 2 * x.flatten(1) @ known.T  # |x - c|^2 without |x|^2
         return self.codebook.code(squares.argmin(1))
 
 
@@ -122,7 +132,4 @@ def make_rule(kind: str, codebook: Codebook, normalise: bool, size: int) -> Rule
             return KMeans(codebook, size)
         case "gaussian":
             return Gaussian(codebook.d)
-    from fewstep.errors import UserError
-    from fewstep.suggest import unknown
-
     raise UserError(unknown("code", kind, ["quantised", "shuffled", "random", "kmeans", "gaussian"]))

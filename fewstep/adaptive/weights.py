@@ -28,9 +28,9 @@ def shares(w: Tensor) -> Tensor:
 
 
 def packed(w: Tensor) -> dict[str, Tensor]:
-    """The cells with a weight and their shares: of a large codebook most have none."""
+    """The cells with a weight, of which a large codebook has few, and their shares; on the CPU, where codes are drawn."""
     cells = w.nonzero().flatten()
-    return {"cells": cells, "shares": shares(w)[cells]}
+    return {"cells": cells.cpu(), "shares": shares(w)[cells].cpu()}
 
 
 def draw(cells: Tensor, shares: Tensor, rng: SampleRng) -> Tensor:

@@ -132,6 +132,11 @@ def test_k_means_codes_are_the_nearest_centre():
     rule.fit(x, 0)
     cells = rule.codebook.index(rule(x, None, rng())).reshape(4, 50)
     assert (cells == cells[:, :1]).all() and len(cells[:, 0].unique()) == 4
+    few = KMeans(Codebook(2, 4), 2)
+    few.fit(x[::50], 0)  # four points for sixteen cells
+    assert len(few.codebook.index(few(x, None, rng())).unique()) == 4
+    with pytest.raises(UserError, match="at most 4096 cells, not 65536"):
+        KMeans(Codebook(2, 16), 2)
 
 
 def test_the_divergence_of_a_gaussian():
