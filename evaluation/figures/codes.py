@@ -18,8 +18,8 @@ from evaluation.figures.style import INK, MUTED, new_figure, save
 from evaluation.records import model_name
 
 SIDE, GAP = 0.4, 0.07  # inches of an image's side; between images, of a side
-LABEL = 1.3  # inches for a code with its share
-APART = 0.4  # between training images and samples, of FINE
+PER_LETTER, BESIDE, ABOVE = 0.066, 0.1, 0.3  # inches: of a label's letter, around it, of a title
+APART = 0.4  # between training images and samples, of a side
 FINE = 64  # pixels of an image's side, at least
 PANEL = 3.1  # inches, the width of a panel of points
 RARE = "#c4c4c4"  # points of a code that is not among the most frequent
@@ -53,7 +53,7 @@ class Shown:
     @property
     def labels(self) -> list[str]:
         """E.g. "010110, 3.1 %": the code and the share with which sampling draws it."""
-        return [f"{text(code)}, {100 * share:.1f} %" for code, share in zip(self.codes, self.shares, strict=True)]
+        return [f"{code}, {100 * share:.1f} %" for code, share in zip(texts(self.codes), self.shares, strict=True)]
 
 
 def draw(dataset: str, board: pd.DataFrame, records: pd.DataFrame, results: Path) -> list[Path]:
@@ -73,14 +73,16 @@ def draw(dataset: str, board: pd.DataFrame, records: pd.DataFrame, results: Path
     return paths
 
 
-def text(code: np.ndarray) -> str:
-    """The digits of a code [d], without spaces where each has one character: "010110"."""
-    digits = [f"{digit:g}" for digit in code]
-    return ("" if all(len(digit) == 1 for digit in digits) else " ").join(digits)
+def texts(codes: np.ndarray) -> list[str]:
+    """Codes [K, d] as their digits, without spaces where each digit has one character: "010110"."""
+    digits = [[f"{digit:g}" for digit in code] for code in codes]
+    between = " " if any(len(digit) > 1 for code in digits for digit in code) else ""
+    return [between.join(code) for code in digits]
 
 
 def _numbers(shown: Shown, model: str, seed: int) -> pd.DataFrame:
-    columns = {"model": model, "train_seed": seed, "code": [text(code) for code in shown.codes]}
+    codes = [" ".join(f"{digit:g}" for digit in code) for code in shown.codes]  # a reader would take 0011 for 11
+    columns = {"model": model, "train_seed": seed, "code": codes}
     return pd.DataFrame(columns | {"share_drawn": shown.shares, "share_of_data": shown.data_shares})
 
 
@@ -89,15 +91,18 @@ def _images(shown: Shown) -> tuple[Figure, str]:
     n = len(shown.codes)
     known = _canvas(shown.data, shown.data_cell, n)
     made = _canvas(shown.samples, shown.samples_cell, n)
-    apart = np.full((len(made), round(APART * FINE), 3), 255, np.uint8)
+    row = len(made) / n  # pixels of an image with the gap below it
+    apart = np.full((len(made), round(APART * row), 3), 255, np.uint8)
     canvas = np.hstack([known, apart, made])
-    row = len(canvas) / n  # pixels of an image with the gap below it
-    inches = SIDE * (1 + GAP) / row
-    figure = new_figure(LABEL + canvas.shape[1] * inches, 0.35 + len(canvas) * inches)
-    axis = figure.add_subplot()
+    labels = [f"code {label}" for label in shown.labels]
+    beside, inches = PER_LETTER * max(map(len, labels)) + BESIDE, SIDE * (1 + GAP) / row
+    high, wide = len(canvas) * inches, canvas.shape[1] * inches
+    figure = new_figure(beside + wide, high + ABOVE)
+    figure.set_layout_engine("none")  # everything here has its place in inches
+    axis = figure.add_axes((beside / (beside + wide), 0, wide / (beside + wide), high / (high + ABOVE)))
     axis.imshow(canvas, interpolation="nearest", extent=(0, canvas.shape[1], len(canvas), 0))
     axis.set_xticks([])
-    axis.set_yticks([(i + 0.45) * row for i in range(n)], [f"code {label}" for label in shown.labels], fontsize=8)
+    axis.set_yticks([(i + 0.45) * row for i in range(n)], labels, fontsize=8)
     axis.tick_params(axis="y", length=0, pad=3)
     axis.spines[:].set_visible(False)
     middles = {known.shape[1] / 2: "training images", canvas.shape[1] - made.shape[1] / 2: "samples, a latent a column"}

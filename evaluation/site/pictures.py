@@ -63,10 +63,11 @@ def _kind(name: str) -> str:
 
 
 def title(name: str) -> str:
-    """A heading for a figure's name, e.g. "Samples from the same latents, NFE 5"."""
+    """A heading for a figure's name, e.g. "Samples from the same latents, NFE 5"; a model's name stays as it is."""
     kind = _kind(name)
     head = TITLES.get(kind) or kind.replace("_", " ").capitalize()
-    rest = name.removeprefix(kind).strip("_").replace("nfe", "NFE ").replace("_", " ")
+    rest = name.removeprefix(kind).strip("_")
+    rest = f"NFE {rest[3:]}" if rest.startswith("nfe") else rest
     return f"{head}, {rest}" if rest else head
 
 

@@ -28,7 +28,7 @@ def shares(w: Tensor) -> Tensor:
 
 
 def packed(w: Tensor) -> dict[str, Tensor]:
-    """The cells with a weight, of which a large codebook has few, and their shares; on the CPU, where codes are drawn."""
+    """The cells with a weight, few of a large codebook, and their shares; on the CPU, where codes are drawn."""
     cells = w.nonzero().flatten()
     return {"cells": cells.cpu(), "shares": shares(w)[cells].cpu()}
 

@@ -214,6 +214,7 @@ def test_curves_look_as_the_figures_do(published, study):
     [
         ("quality_vs_nfe", "Quality against NFE"),
         ("sample_grid_nfe5", "Samples from the same latents, NFE 5"),
+        ("codes_rf+bend_fold", "What the codes stand for, rf+bend_fold"),
         ("something_new_nfe2", "Something new nfe2"),
     ],
 )
