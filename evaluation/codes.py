@@ -26,17 +26,19 @@ STEPS = 16  # of the fourth-order rule: images within a grey level (RMS) of thos
 def tensors_of(loaded: Loaded, dataset: Dataset) -> dict[str, Tensor]:
     """The most frequent codes with examples, of images or of points in the plane; {} for a model without such codes.
 
-    codes [K, d], code_shares [K] (of `DRAWS` draws when sampling), code_data_shares [K] (of the training data),
-    codes_drawn [1] (how many different ones); code_data and code_samples [n, ...], the latter ODE solutions, each with
-    `_cell` [n], the row of `codes` or -1 for a rarer one. Image samples come from the same latents for every code,
-    a code's one after the other. Raises Diverged where a sample is not finite.
+    codes [K, d], code_shares [K] (of the draws when sampling), code_data_shares [K] (of the training data),
+    codes_drawn [2] (how many different ones, in how many draws); code_data and code_samples [n, ...], the latter ODE
+    solutions, each with `_cell` [n], the row of `codes` or -1 for a rarer one. Image samples come from the same latents
+    for every code, a code's one after the other. Raises Diverged where a sample is not finite.
     """
     plane = loaded.shape == (2,)
     if (not plane and len(loaded.shape) != 3) or (field := _drawn(loaded)) is None:
         return {}
     found, counts = by_frequency(field.condition["extra"])
+    if counts[0] < 2:  # continuous conditions are all different
+        return {}
     data, given = _encoded(loaded, dataset)
-    if counts[0] < 2 or given is None:  # continuous conditions are all different
+    if given is None:
         return {}
     codes = found[: PLANE_CODES if plane else IMAGE_CODES]
     cell = cells(codes, given)
@@ -48,7 +50,7 @@ def tensors_of(loaded: Loaded, dataset: Dataset) -> dict[str, Tensor]:
         "codes": codes,
         "code_shares": counts[: len(codes)] / counts.sum(),
         "code_data_shares": torch.stack([(cell == k).double().mean() for k in range(len(codes))]),
-        "codes_drawn": torch.tensor([len(found)]),
+        "codes_drawn": torch.tensor([len(found), DRAWS]),
         "code_data": data[kept],
         "code_data_cell": cell[kept],
         "code_samples": samples,

@@ -93,11 +93,21 @@ class MethodCard(Strict):
         for preset, form in self.presets.items():
             if foreign := set(form.params) - set(self.params):
                 raise ValueError(f"preset {preset!r} sets {sorted(foreign)}, which `params` does not list")
-            if form.builds_on is not None and form.builds_on not in ("", *self.presets):
-                raise ValueError(f"preset {preset!r} builds on {form.builds_on!r}, which `presets` does not list")
+            if form.builds_on is not None:
+                self._check_parent(preset, form.builds_on)
         for dataset, params in self.datasets.items():
             if foreign := set(params) - set(self.params):
                 raise ValueError(f"datasets.{dataset} sets {sorted(foreign)}, which `params` does not list")
+        if self.budget == "train" and self.kind != "accelerator":
+            raise ValueError("`budget: train` is for accelerators that train from scratch")
         if missing := set(self.enter) - {""} - set(self.presets):
             raise ValueError(f"`enter` names {sorted(missing)}, which `presets` does not list")
         return self
+
+    def _check_parent(self, preset: str, parent: str) -> None:
+        if self.kind != "accelerator":
+            raise ValueError(f"preset {preset!r} builds on a fit, and only accelerators do")
+        if parent not in ("", *self.presets):
+            raise ValueError(f"preset {preset!r} builds on {parent!r}, which `presets` does not list")
+        if parent and self.presets[parent].builds_on is not None:
+            raise ValueError(f"preset {preset!r} builds on {parent!r}, which has no fit of its own")

@@ -165,9 +165,24 @@ class Plan:
             jobs += [Fitted(dataset, seed, baseline.id) for baseline in baselines]
             jobs += [Fitted(dataset, seed, b, a.id) for a in accelerators for b in self._bases(dataset, a, baselines)]
         for job in jobs:
-            if missing := [f.model for f in job.upstream if f not in jobs]:
-                raise UserError(f"config: datasets.{dataset}: {job.model} builds on {missing[0]}; enter that too")
+            self._check_upstream(job, jobs)
         return jobs
+
+    def _check_upstream(self, job: Fitted, jobs: list[Fitted]) -> None:
+        """What an accelerator is fitted on is there, and says the same as its own parameters."""
+        at, own = f"config: datasets.{job.dataset}", job.accelerator_method
+        if missing := [f.model for f in job.upstream if f not in jobs]:
+            raise UserError(f"{at}: {job.model} builds on {missing[0]}; enter that too")
+        if own and own.builds_on:
+            parent = registry.get(own.builds_on, "accelerator")
+            mine, theirs = (self.params(job.dataset, method) for method in (own, parent))
+            differ = sorted(k for k in mine if mine[k] != theirs[k] and k not in own.form.params)
+            if differ:
+                raise UserError(f"{at}.methods: {own.id} uses the fit of {parent.id}; set {differ[0]} there")
+        if own and own.card.budget == "train":
+            coupling = self.params(job.dataset, registry.get(job.baseline, "baseline")).get("coupling")
+            if coupling not in (None, "independent"):
+                raise UserError(f"{at}: {job.model} trains on independent pairs, its baseline by coupling: {coupling}")
 
     def _bases(self, dataset: str, accelerator: Method, baselines: list[Method]) -> list[str]:
         """The study's baselines that an accelerator is fitted on; `rf+reflow` in a study names one."""

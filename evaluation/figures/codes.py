@@ -18,7 +18,7 @@ from evaluation.figures.style import INK, MUTED, new_figure, save
 from evaluation.records import model_name
 
 SIDE, GAP = 0.4, 0.07  # inches of an image's side; between images, of a side
-PER_LETTER, BESIDE, ABOVE = 0.066, 0.1, 0.3  # inches: of a label's letter, around it, of a title
+PER_LETTER, BESIDE, ABOVE = 0.068, 0.1, 0.3  # inches: of a label's letter, around it, of a title
 APART = 0.4  # between training images and samples, of a side
 FINE = 64  # pixels of an image's side, at least
 PANEL = 3.1  # inches, the width of a panel of points
@@ -33,7 +33,7 @@ class Shown:
     codes: np.ndarray
     shares: np.ndarray
     data_shares: np.ndarray
-    different: int
+    drawn: np.ndarray
     data: np.ndarray
     data_cell: np.ndarray
     samples: np.ndarray
@@ -47,7 +47,6 @@ class Shown:
         found = [tensors.read(path, name) for name in names]
         if any(part is None for part in found):
             return None
-        found[3] = int(found[3][0])
         return cls(*found)
 
     @property
@@ -67,7 +66,8 @@ def draw(dataset: str, board: pd.DataFrame, records: pd.DataFrame, results: Path
             figure, told = _images(shown) if shown.data.ndim == 4 else _plane(shown)
             caption = (
                 f"Codes of {model} on {dataset}, training seed {seed}: the {len(shown.codes)} that sampling draws most "
-                f"often, of {shown.different} drawn, with their shares ({100 * shown.shares.sum():.0f} % together). "
+                f"often (their shares, {100 * shown.shares.sum():.0f} % together, are of {shown.drawn[-1]} draws, "
+                f"among which were {shown.drawn[0]} different codes). "
             )
             paths += save(figure, results, f"{dataset}_codes_{model}", caption + told, _numbers(shown, model, seed))
     return paths
@@ -105,11 +105,14 @@ def _images(shown: Shown) -> tuple[Figure, str]:
     axis.set_yticks([(i + 0.45) * row for i in range(n)], labels, fontsize=8)
     axis.tick_params(axis="y", length=0, pad=3)
     axis.spines[:].set_visible(False)
-    middles = {known.shape[1] / 2: "training images", canvas.shape[1] - made.shape[1] / 2: "samples, a latent a column"}
+    middles = {
+        known.shape[1] / 2: "training images",
+        canvas.shape[1] - made.shape[1] / 2: "samples, one latent a column",
+    }
     for x, title in middles.items():
         axis.text(x, -0.12 * row, title, fontsize=9, fontweight="bold", color=INK, ha="center", va="bottom")
     for i in set(range(n)) - set(shown.data_cell.tolist()):
-        axis.text(0, (i + 0.45) * row, "none was found", fontsize=8, color=MUTED, va="center")
+        axis.text(0.05 * row, (i + 0.45) * row, "none was found", fontsize=8, color=MUTED, va="center")
     told = (
         f"Left: training images to which the encoder gives the code. Right: samples with the code, {SOLVED}; every row "
         "begins at the same latents, so that a column shows what the code alone changes."
@@ -150,7 +153,7 @@ def _plane(shown: Shown) -> tuple[Figure, str]:
         Line2D([], [], linestyle="none", marker="o", markersize=5, color=colour, label=label)
         for colour, label in zip([*colours, RARE], [*shown.labels, "all others"], strict=True)
     ]
-    rare = shown.different > len(colours) or min(shown.data_cell.min(), shown.samples_cell.min()) < 0
+    rare = shown.drawn[0] > len(colours) or min(shown.data_cell.min(), shown.samples_cell.min()) < 0
     legend = figure.legend(handles=handles if rare else handles[:-1], loc="outside right center", frameon=False)
     legend.set_title("code, share drawn", {"size": 8})
     told = (

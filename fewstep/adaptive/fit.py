@@ -40,12 +40,10 @@ def fit_jointly(task: Task, joint: Joint, loss: Callable[[Joint, Tensor, torch.G
             fresh = histogram(joint, task)
             state.tensors |= {f"offline.{name}": tensor for name, tensor in packed(fresh).items()}
             online = shares(joint.w)
-            found |= {"code_entropy": entropy(online), "codes_used": used(online)}
+            found |= {"code_entropy": entropy(online), "codes_used": used(joint.w)}
             found["code_drift"] = total_variation(online, shares(fresh))
         found |= _losses(joint, task)
-    # What the codes are drawn by; statistics of the encoder's layers were taken anew for the averaged weights.
-    state.tensors |= {f"beside.{k}": v for k, v in joint.kept().items()}
-    state.card["weights"] = "online"
+    state.tensors |= {f"beside.{k}": v for k, v in joint.kept().items()}  # after the histogram, which moves statistics
     state.info["diagnostics"] = found
     return state
 
@@ -72,20 +70,18 @@ def _passes(task: Task) -> Iterator[tuple[Tensor, torch.Generator]]:
 
 def _losses(joint: Joint, task: Task) -> dict[str, float]:
     """The baseline's loss with each sample's own code and with another one's; the divergence of learnt noise."""
-    true, shuffled, kl = [], [], []
+    sums = {"loss_true_code": 0.0, "loss_shuffled_code": 0.0, "noise_kl": 0.0}
     for k in range(PROBES):
         rng = task.generator("diagnostics", k)
         x = task.dataset.draw(BATCH, rng).to(task.device)
         beside = joint.beside(x, normal_like(x, rng), rng)
-        kl.append(float(beside.noise_kl))
-        if joint.rule is not None:
-            for losses, roll in ((true, 0), (shuffled, 1)):
-                condition = {name: code.roll(roll, 0) for name, code in beside.condition.items()}
-                rng = task.generator("diagnostics", "loss", k)
-                losses.append(float(task.loss(joint.model, x, beside.noise, rng, **condition)))
-    mean = lambda values: sum(values) / PROBES  # noqa: E731
-    codes = {"loss_true_code": mean(true), "loss_shuffled_code": mean(shuffled)} if true else {}
-    return codes | ({"noise_kl": mean(kl)} if joint.spec["noise"] else {})
+        sums["noise_kl"] += float(beside.noise_kl)
+        for name, roll in (("loss_true_code", 0), ("loss_shuffled_code", 1)):
+            condition = {key: code.roll(roll, 0) for key, code in beside.condition.items()}
+            rng = task.generator("diagnostics", "loss", k)  # the same times for both
+            sums[name] += float(task.loss(joint.model, x, beside.noise, rng, **condition))
+    wanted = ["noise_kl"] * joint.spec["noise"] + ["loss_true_code", "loss_shuffled_code"] * (joint.rule is not None)
+    return {name: sums[name] / PROBES for name in wanted}
 
 
 def _size(encoder: nn.Module, x: Tensor) -> dict[str, float]:

@@ -12,7 +12,7 @@ from fewstep.adaptive.codebook import Codebook
 from fewstep.adaptive.rules import Rule, gaussian_kl, make_rule
 from fewstep.adaptive.weights import counts, packed
 from fewstep.checkpoints import State
-from fewstep.errors import UserError
+from fewstep.errors import CheckpointError, UserError
 from fewstep.model import Model
 from fewstep.nets.encoder import encoder_beside
 from fewstep.seeds import seed_of
@@ -65,14 +65,19 @@ class Joint(nn.Module):
 
     @classmethod
     def of(cls, state: State, dataset: str = "") -> Joint:
-        """The encoder of a fitted state, without its network. Raises UserError if it was fitted on another dataset."""
+        """The encoder of a fitted state, without its network.
+
+        Raises UserError if it was fitted on another dataset, CheckpointError if a weight of it is missing.
+        """
         spec = state.card["beside"]
         if dataset and dataset != spec["dataset"]:
             raise UserError(f"this encoder was fitted on {spec['dataset']}, not on {dataset}")
         with torch.random.fork_rng(devices=[]):
             joint = cls(None, spec)
         own = {name.removeprefix("beside."): t for name, t in state.tensors.items() if name.startswith("beside.")}
-        joint.load_state_dict(own, strict=False)  # all but the weights, which are kept packed
+        missing, foreign = joint.load_state_dict(own, strict=False)  # all but w, which is kept packed
+        if set(missing) - {"w"} or foreign:
+            raise CheckpointError("the encoder's weights are not all there; delete the model's file and fit it again")
         return joint.eval().requires_grad_(False)
 
     def beside(self, x: Tensor, eps: Tensor, rng: torch.Generator) -> Beside:
@@ -90,8 +95,12 @@ class Joint(nn.Module):
         return Beside(z, condition, noise_kl, code_kl)
 
     def encoded(self, x: Tensor) -> tuple[Tensor | None, Tensor | None]:
-        """What the encoder says of x, in x's own precision: codes and exponentials want more than autocast's."""
-        found = self.encoder(x) if self.encoder else (None, None)
+        """What the encoder says of x, like x; in its weights' precision: bf16 would round one code to another."""
+        if self.encoder is None:
+            return None, None
+        weight = next(self.encoder.parameters(), x)
+        with torch.autocast(x.device.type, enabled=False):
+            found = self.encoder(x.to(weight.dtype))
         return tuple(None if part is None else part.to(x.dtype) for part in found)
 
     def cells(self, x: Tensor, rng: torch.Generator) -> Tensor:

@@ -10,7 +10,7 @@ from torch import Tensor, nn
 from fewstep.adaptive.codebook import Codebook
 from fewstep.errors import UserError
 from fewstep.losses import normal_like
-from fewstep.suggest import unknown
+from fewstep.suggest import one_of
 
 
 class Rule(nn.Module):
@@ -27,7 +27,7 @@ class Rule(nn.Module):
         self.d = d
 
     def kl(self, y: Tensor | None) -> Tensor | float:
-        """Divergence of the code from what it is drawn from when sampling, nats a dimension, where that is a loss."""
+        """What the loss pays for codes that differ from those drawn when sampling, nats a dimension."""
         return 0.0
 
 
@@ -120,8 +120,8 @@ def gaussian_kl(mean: Tensor, logvar: Tensor) -> Tensor:
 
 
 def make_rule(kind: str, codebook: Codebook, normalise: bool, size: int) -> Rule:
-    """The rule called `kind`; `size` is the number of elements of a sample."""
-    match kind:
+    """The rule called `kind`; `size` is the number of elements of a sample. Raises UserError for an unknown one."""
+    match one_of("code", kind, ["quantised", "shuffled", "random", "kmeans", "gaussian"]):
         case "quantised":
             return Quantised(codebook, normalise)
         case "shuffled":
@@ -132,4 +132,4 @@ def make_rule(kind: str, codebook: Codebook, normalise: bool, size: int) -> Rule
             return KMeans(codebook, size)
         case "gaussian":
             return Gaussian(codebook.d)
-    raise UserError(unknown("code", kind, ["quantised", "shuffled", "random", "kmeans", "gaussian"]))
+    raise KeyError(kind)

@@ -8,6 +8,7 @@ import torch
 from torch import Tensor
 
 from fewstep import data
+from fewstep.adaptive.codebook import Codebook
 from fewstep.adaptive.joint import Joint
 from fewstep.adaptive.weights import draw
 from fewstep.checkpoints import State
@@ -18,15 +19,12 @@ from fewstep.seeds import SampleRng, generator
 def field_of(state: State, latents: Tensor, rng: SampleRng) -> Field:
     """The network with a code for each sample, drawn by the state's weights and fixed along its whole path."""
     spec, condition = state.card["beside"], {}
-    if spec.get("code"):
-        joint = Joint.of(state)
-        if joint.discrete:
-            kind = state.card["weights"]
-            cells = draw(state.tensors[f"{kind}.cells"], state.tensors[f"{kind}.shares"], rng)
-            code = joint.rule.codebook.code(cells)
-        else:
-            code = rng.randn("code", joint.rule.d)
-        condition = {"extra": code.to(latents)}
+    if spec.get("code") == "gaussian":
+        condition = {"extra": rng.randn("code", spec["dimensions"]).to(latents)}
+    elif spec.get("code"):
+        weights = state.card.get("weights", "online")
+        cells = draw(state.tensors[f"{weights}.cells"], state.tensors[f"{weights}.shares"], rng)
+        condition = {"extra": Codebook(spec["levels"], spec["dimensions"]).code(cells).to(latents)}
     return Field(state.model, state.model.path, state.card["schedule"], condition=condition)
 
 
@@ -34,18 +32,20 @@ def posterior(state: State, rng: SampleRng) -> Callable[[Tensor], Tensor]:
     """Unit latents -> noise that the encoder gives to training samples, one drawn for each: the aggregate posterior."""
     joint, x = Joint.of(state), data.load(state.card["beside"]["dataset"]).reference
     chosen = x[(rng.rand("posterior", 1).flatten() * len(x)).long()]
-    return lambda latents: (
-        joint.to(latents.device).beside(chosen.to(latents.dtype).to(latents.device), latents, None).noise
-    )
+
+    def noise(latents: Tensor) -> Tensor:
+        return joint.to(latents.device).beside(chosen.to(latents), latents, None).noise
+
+    return noise
 
 
 def encoder_of(state: State, dataset: str) -> Callable[[Tensor, Tensor], tuple[Tensor, dict[str, Tensor]]]:
     """`encode(x0, eps) -> (noise, condition)`. Raises UserError where the encoder was fitted on another dataset."""
-    joint = Joint.of(state, dataset)
+    joint, rng = Joint.of(state, dataset), generator("encode", dataset)  # rng: for a rule that draws
 
     @torch.no_grad()
     def encode(x0: Tensor, eps: Tensor) -> tuple[Tensor, dict[str, Tensor]]:
-        beside = joint.to(x0.device).beside(x0, eps, generator("encode", dataset))
+        beside = joint.to(x0.device).beside(x0, eps, rng)
         return beside.noise, beside.condition
 
     return encode

@@ -5,14 +5,19 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from fewstep.errors import UserError
+from fewstep.errors import Diverged, UserError
 from fewstep.seeds import SampleRng
 
-USED = 1e-6  # share from which on a cell counts as used
+USED = 1e-6  # samples a batch from which on a cell counts as used
 
 
 def counts(index: Tensor, cells: int) -> Tensor:
-    """How often each cell occurs among indices [B], float64 [cells]; over all devices of a distributed run."""
+    """How often each cell occurs among indices [B], float64 [cells]; over all devices of a distributed run.
+
+    Raises Diverged where a code was not finite.
+    """
+    if index.min() < 0:
+        raise Diverged("the encoder's output is not finite")
     found = torch.bincount(index, minlength=cells).double()
     if torch.distributed.is_available() and torch.distributed.is_initialized():
         torch.distributed.all_reduce(found)
@@ -49,9 +54,9 @@ def entropy(shares: Tensor) -> float:
     return float(-(p * p.log2()).sum())
 
 
-def used(shares: Tensor) -> int:
-    """Cells with a share of more than a millionth."""
-    return int((shares > USED).sum())
+def used(w: Tensor) -> int:
+    """Cells that a batch meets more than a millionth of a time, by the weights as they are."""
+    return int((w > USED).sum())
 
 
 def total_variation(p: Tensor, q: Tensor) -> float:

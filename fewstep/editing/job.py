@@ -60,6 +60,7 @@ def run(
             f"{fitted.dataset} has {len(dataset.reference)} images, 0 to {len(dataset.reference) - 1}; "
             f"--first {first} --n {n} asks for image {first + n - 1}"
         )
+    _check_free(output.with_suffix(".safetensors"))
     operator = OPERATORS[task](dataset.shape, **options)
     with tempfile.TemporaryDirectory() as state, lease(Path(state)) as device:
         loaded = _load(layout, fitted, device)
@@ -89,6 +90,12 @@ def run(
     tensors = {"original": originals, "given": known, "edited": edited}
     save_tensors(output.with_suffix(".safetensors"), tensors, about)
     _picture(about, tensors, picture.given(task, known, operator.Omega), output)
+
+
+def _check_free(file: Path) -> None:
+    """Raises UserError where the images' file is there already and not an earlier edit: it may be weights."""
+    if file.exists() and "task" not in read_header(file):
+        raise UserError(f"{file} is there and is no edit; choose another --output")
 
 
 def draw(

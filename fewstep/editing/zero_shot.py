@@ -39,7 +39,7 @@ def edit(field: Field, encode: Encode, z: Tensor, operator: Operator, times: Ite
     for n, t in enumerate(times, start=1):
         eps = field.noise(f"edit {n}", x)
         # The noise is a fresh unit one, as printed, also for a model that has learnt which noise goes with which image.
-        _, field.condition = encode(x, eps)
+        field.condition = {**field.condition, **encode(x, eps)[1]}
         x = field(field.path.interpolate(x, eps, t), t).x0
         x = operator.join(z, x)
     return x

@@ -41,6 +41,7 @@ class UNetEncoder(nn.Module):
     ):
         super().__init__()
         width = channels * embedding_multiplier
+        heads = math.gcd(heads, channels)  # the network's heads may be too many for a quarter of its channels
         # Without dropout: training then sees the codes that are counted later.
         plan = Levels(shape, channels, multipliers, blocks, attention, heads, width, adaptive, dropout=0.0)
         self.register_buffer("constant", PositionalEmbedding(width)(torch.ones(1)))

@@ -11,7 +11,7 @@ import torch
 from fewstep.adaptive import weights
 from fewstep.adaptive.codebook import Codebook
 from fewstep.adaptive.rules import KMeans, Quantised, Random, Shuffled, gaussian_kl, make_rule
-from fewstep.errors import UserError
+from fewstep.errors import Diverged, UserError
 from fewstep.registry import ROOT
 from fewstep.seeds import SampleRng
 
@@ -96,10 +96,17 @@ def test_weights_that_are_all_zero_are_refused():
         weights.draw(torch.arange(3), torch.zeros(3), SampleRng("codes", 0, range(2)))
 
 
+def test_a_code_that_is_not_finite_diverges():
+    book = Codebook(2, 2)
+    with pytest.raises(Diverged, match="not finite"):
+        weights.counts(book.index(book.quantise(torch.tensor([[math.nan, 1.0]]))), 4)
+
+
 def test_entropy_use_and_distance_of_weights():
     uniform, one = torch.full((64,), 1 / 64).double(), torch.eye(64).double()[0]
     assert weights.entropy(uniform) == pytest.approx(6) and weights.entropy(one) == 0
-    assert weights.used(uniform) == 64 and weights.used(one) == 1
+    assert weights.used(128 * uniform) == 64 and weights.used(one) == 1
+    assert weights.used(torch.full((2**20,), 128 / 2**20)) == 2**20  # a uniform draw uses all of the paper's cells
     assert weights.total_variation(uniform, uniform) == 0
     assert weights.total_variation(uniform, one) == pytest.approx(63 / 64)
 

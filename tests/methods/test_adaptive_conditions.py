@@ -9,12 +9,12 @@ from scipy.integrate import quad
 from scipy.optimize import minimize
 
 from evaluation.metrics.curvature import curvature
-from evaluation.trajectories import euler_path
+from evaluation.trajectories import converged, euler_path
 from fewstep import data, registry
 from fewstep.adaptive.joint import Joint
 from fewstep.config import Training
 from fewstep.data.dataset import Dataset
-from fewstep.errors import UserError
+from fewstep.errors import CheckpointError, UserError
 from fewstep.field import Field
 from fewstep.losses import flow_matching_loss
 from fewstep.nets import parameters
@@ -28,14 +28,19 @@ from fewstep.task import Task
 MLP = {"kind": "mlp", "width": 64, "depth": 2}
 
 
-def fitted(tmp_path, draw, name, reference=None, steps=600, **params) -> Loaded:
-    """An accelerator's fit on RF, on two-dimensional data."""
+def task_of(tmp_path, draw, name, reference=None, steps=600, **params) -> Task:
+    """The fit of an accelerator on RF, on two-dimensional data."""
     data = Dataset("moons", draw(1000, torch.Generator().manual_seed(0)) if reference is None else reference, draw)
     budget = Training(steps=steps, batch=256, lr=4e-3, warmup=20, ema=0.98)
     method = registry.get(name, "accelerator")
     task = Task(data, method.params("moons", params), budget, MLP, ("train", "moons", f"rf+{name}", 0), tmp_path)
     task.baseline, task.loss = task.new_model(RF(), "velocity"), flow_matching_loss
-    state = method.verb("fit")(task)
+    return task
+
+
+def fitted(tmp_path, draw, name, **options) -> Loaded:
+    """An accelerator's fit on RF, on two-dimensional data."""
+    state = registry.get(name, "accelerator").verb("fit")(task_of(tmp_path, draw, name, **options))
     state.card["schedule"] = "uniform"
     return Loaded(Fitted("moons", 0, "rf", name), state, torch.device("cpu"))
 
@@ -58,8 +63,8 @@ def mean_curvature(loaded: Loaded, n=128, steps=64) -> float:
 
 
 @pytest.mark.parametrize("path_steps", [1, 4])
-def test_a_code_of_two_points_makes_one_step_exact(path_steps):
-    """The exact conditional field is straight: no curvature, no flow-matching loss, one Euler step is the sample."""
+def test_with_the_exact_code_of_two_points_one_step_is_exact(path_steps):
+    """The closed form that a fit is held against below: the conditional field is straight, a step is the sample."""
     code = torch.tensor([[0.0], [1.0], [1.0]])
     x, z = 2 * code - 1, torch.tensor([[0.3], [-1.2], [2.0]])
 
@@ -178,6 +183,8 @@ def test_a_posterior_start_is_the_encoders_noise(tmp_path):
     noise = loaded.field(range(500), z).start(z, 1.0)  # eps = 0: mu(x) of a training sample each
     reference = data.load("moons").reference
     means, _ = loaded.encode(reference, torch.zeros_like(reference))
+    end = converged(loaded.field(range(4), z[:4]), z[:4], n=4)  # in float64
+    assert end.dtype == torch.float32 and end.isfinite().all()
     assert (noise[:, None] - means).square().sum(2).amin(1).max() < 1e-10
     assert len(noise.unique(dim=0)) > 300
 
@@ -243,6 +250,67 @@ def test_the_whole_path_of_a_sample_has_one_code(tmp_path):
     assert torch.equal(again, codes[0])
 
 
+def test_online_weights_are_the_moving_average_of_the_batches_codes(tmp_path, monkeypatch):
+    """w <- mu w + (1 - mu) counts with the rate of the weights' average, min(ema, (1 + n) / (10 + n))."""
+    seen, follow = [], Joint.follow
+
+    def watched(joint, mu):
+        seen.append((joint.last.clone(), mu))
+        follow(joint, mu)
+
+    monkeypatch.setattr(Joint, "follow", watched)
+    state = fitted(tmp_path, gaussian, "qac", steps=40, dimensions=3).state
+    w = np.zeros(8)
+    for n, (index, mu) in enumerate(seen):
+        assert mu == pytest.approx(min(0.98, (1 + n) / (10 + n)))
+        w = mu * w + (1 - mu) * np.bincount(index.numpy(), minlength=8)
+    assert len(seen) == 40 and (w > 0).sum() > 2
+    cells, shares = state.tensors["online.cells"], state.tensors["online.shares"]
+    np.testing.assert_allclose(shares.numpy(), (w / w.sum())[cells.numpy()], rtol=1e-9)
+
+
+def test_the_offline_form_draws_by_the_offline_weights(tmp_path):
+    task = task_of(tmp_path, gaussian, "qac-offline", steps=5, dimensions=3)
+    task.parent = fitted(tmp_path, gaussian, "qac", steps=5, dimensions=3).state
+    task.parent.info["seconds"] = 1.0
+    task.parent.tensors |= {"offline.cells": torch.tensor([5]), "offline.shares": torch.ones(1).double()}
+    state = registry.get("qac-offline", "accelerator").verb("fit")(task)
+    state.card["schedule"] = "uniform"
+    codes = {}
+    for name, of in (("qac-offline", state), ("qac", task.parent)):
+        loaded = Loaded(Fitted("moons", 0, "rf", name), of, torch.device("cpu"))
+        codes[name] = loaded.field(range(50), torch.zeros(50, 2)).condition["extra"]
+    assert (codes["qac-offline"] == torch.tensor([1.0, 0, 1])).all()
+    assert len(codes["qac"].unique(dim=0)) > 1  # the parent's own state stays as it was
+
+
+@pytest.mark.parametrize("name, params", [("qac", {"weights": "ofline"}), ("rne", {"prior": "posteriour"})])
+def test_a_mistyped_choice_is_refused_before_any_training(tmp_path, name, params):
+    with pytest.raises(UserError, match=r"did you mean '(offline|posterior)'"):
+        fitted(tmp_path, gaussian, name, steps=10**9, **params)
+
+
+def test_bf16_does_not_change_a_code():
+    """On a GPU training runs under autocast; with 64 levels bf16 would move a third of the codes."""
+    spec = {"net": MLP, "shape": [2], "dataset": "moons", "noise": False, "width": 0.5, "depth": 0.5}
+    spec |= {"code": "quantised", "levels": 64, "dimensions": 1, "normalise": True}
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(0)
+        joint = Joint(None, spec).eval()
+    x, g = gaussian(1000, torch.Generator().manual_seed(1)), torch.Generator()
+    exact = joint.cells(x, g)
+    with torch.autocast("cpu", torch.bfloat16):
+        assert torch.equal(joint.cells(x, g), exact)
+    assert len(exact.unique()) > 5
+
+
+def test_an_encoder_with_missing_weights_is_refused(tmp_path):
+    state = fitted(tmp_path, gaussian, "qac", steps=3, dimensions=2).state
+    del state.tensors["beside.encoder.head.weight"]
+    with pytest.raises(CheckpointError, match="not all there"):
+        Joint.of(state)
+
+
 def test_offline_weights_are_the_encoders_histogram(tmp_path):
     reference = two_points(1000, torch.Generator().manual_seed(1))
     loaded = fitted(tmp_path, two_points, "qac", reference=reference, steps=200, dimensions=1)
@@ -250,3 +318,7 @@ def test_offline_weights_are_the_encoders_histogram(tmp_path):
     expected = np.bincount(code.flatten().long().numpy(), minlength=2) / 1000
     cells, shares = (loaded.state.tensors[f"offline.{name}"] for name in ("cells", "shares"))
     np.testing.assert_allclose(expected[cells.numpy()], shares.numpy(), atol=1e-12)
+    y = Joint.of(loaded.state).encoded(reference)[0]  # its statistics are those of the averaged encoder itself
+    norm = Joint.of(loaded.state).rule.norm
+    torch.testing.assert_close(norm(y).mean(), torch.tensor(0.0), rtol=0, atol=1e-4)
+    torch.testing.assert_close(norm(y).std(), torch.tensor(1.0), rtol=0, atol=1e-3)

@@ -6,12 +6,20 @@ from fewstep.adaptive.fit import fit_jointly
 from fewstep.adaptive.joint import Joint
 from fewstep.adaptive.sampling import encoder_of, field_of
 from fewstep.losses import normal_like
+from fewstep.suggest import one_of
 
 
 def fit(task):
     p = task.params
-    if task.parent:  # the same fit, whose codes are drawn by other weights
-        return replace(task.parent, info=dict(task.parent.info), card={**task.parent.card, "weights": p["weights"]})
+    weights = one_of("weights", p["weights"], ["online", "offline"])
+    # A parent is this same fit, whose codes are drawn by other weights.
+    state = replace(task.parent, info=dict(task.parent.info)) if task.parent else train_codes(task)
+    state.card = {**state.card, "weights": weights}
+    return state
+
+
+def train_codes(task):
+    p = task.params
     kept = ("code", "levels", "dimensions", "normalise", "width", "depth")
     joint = Joint.new(task, noise=False, **{name: p[name] for name in kept})
 

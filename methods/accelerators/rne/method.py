@@ -6,12 +6,19 @@ from fewstep.adaptive.fit import fit_jointly
 from fewstep.adaptive.joint import Joint
 from fewstep.adaptive.sampling import encoder_of, field_of, posterior
 from fewstep.losses import normal_like
+from fewstep.suggest import one_of
 
 
 def fit(task):
+    prior = one_of("prior", task.params["prior"], ["normal", "posterior"])
+    # A parent is this same fit, sampled from other noise.
+    state = replace(task.parent, info=dict(task.parent.info)) if task.parent else train_noise(task)
+    state.card = {**state.card, "prior": prior}
+    return state
+
+
+def train_noise(task):
     p = task.params
-    if task.parent:  # the same fit, sampled from other noise
-        return replace(task.parent, info=dict(task.parent.info), card={**task.parent.card, "prior": p["prior"]})
     joint = Joint.new(task, noise=True, width=p["width"], depth=p["depth"])
 
     def loss(joint, x, rng):
@@ -23,7 +30,7 @@ def fit(task):
 
 def field(state, latents, rng):
     field = field_of(state, latents, rng)
-    if state.card.get("prior") == "posterior":
+    if state.card["prior"] == "posterior":
         field.prior = posterior(state, rng)
     return field
 

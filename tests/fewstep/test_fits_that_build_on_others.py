@@ -1,0 +1,75 @@
+"""Accelerators that train from scratch, and presets that reuse another preset's fit: budgets, order, refusals."""
+
+import pytest
+from test_plan import changed, make_study
+
+from fewstep import registry
+from fewstep.contract import MethodCard
+from fewstep.errors import UserError
+from fewstep.plan import Fitted, Plan
+from fewstep.schema import parse
+
+SCRATCH = next(m for m in registry.of_kind("accelerator").values() if m.card.budget == "train" and not m.preset)
+CHILD = next(m for m in registry.of_kind("accelerator").values() if m.builds_on)
+
+
+def plan(*accelerators, methods=None) -> Plan:
+    return Plan(make_study(changed(defaults={"accelerators": list(accelerators), "methods": methods or {}})))
+
+
+def test_from_scratch_means_the_baselines_budget():
+    p = plan(f"rf+{SCRATCH.id}", "rf+reflow")
+    section = p.section("moons")
+    assert section.train != section.fit
+    assert p.budget(Fitted("moons", 0, "rf", SCRATCH.id)) == section.train == p.budget(Fitted("moons", 0, "rf"))
+    assert p.budget(Fitted("moons", 0, "rf", "reflow")) == section.fit
+
+
+def test_a_fit_that_builds_on_another_waits_for_it():
+    p = plan(f"rf+{CHILD.builds_on}", f"rf+{CHILD.id}")
+    child = Fitted("moons", 0, "rf", CHILD.id)
+    assert child in p.fitted
+    assert child.upstream == [Fitted("moons", 0, "rf"), Fitted("moons", 0, "rf", CHILD.builds_on)]
+    assert Fitted("moons", 0, "rf").upstream == []
+
+
+def test_the_parent_must_be_entered():
+    with pytest.raises(UserError, match=rf"rf\+{CHILD.id} builds on rf\+{CHILD.builds_on}; enter that too"):
+        plan(f"rf+{CHILD.id}")
+
+
+def test_a_parameter_of_the_shared_fit_is_set_at_the_parent():
+    both = (f"rf+{CHILD.builds_on}", f"rf+{CHILD.id}")
+    key = next(k for k, v in CHILD.card.params.items() if isinstance(v, float) and k not in CHILD.form.params)
+    with pytest.raises(UserError, match=rf"uses the fit of {CHILD.builds_on}; set {key} there"):
+        plan(*both, methods={CHILD.id: {key: 0.125}})
+    plan(*both, methods={CHILD.card.name: {key: 0.125}})  # for all of the folder's forms
+
+
+def test_pairs_other_than_independent_are_the_baselines_alone():
+    with pytest.raises(UserError, match="trains on independent pairs, its baseline by coupling: ot"):
+        plan(f"rf+{SCRATCH.id}", methods={"rf": {"coupling": "ot"}})
+
+
+def test_the_key_of_a_fit_from_scratch_holds_its_baselines_parameters():
+    fitted, other = Fitted("moons", 0, "edm", SCRATCH.id), Fitted("moons", 0, "edm", "reflow")
+    names = [f"edm+{SCRATCH.id}"]
+    assert plan(*names).fit_key(fitted) != plan(*names, methods={"edm": {"P_mean": -1.0}}).fit_key(fitted)
+    assert other not in plan(*names).fitted
+
+
+CARD = {"name": "x", "label": "x", "kind": "accelerator", "summary": "x", "paper": {"title": "x"}}
+
+
+@pytest.mark.parametrize(
+    "changes, says",
+    [
+        ({"presets": {"a": {"label": "a", "builds_on": "b"}}}, "builds on 'b', which `presets` does not list"),
+        ({"presets": {"a": {"label": "a", "builds_on": "a"}}}, "builds on 'a', which has no fit of its own"),
+        ({"kind": "control", "presets": {"a": {"label": "a", "builds_on": ""}}}, "only accelerators do"),
+        ({"kind": "control", "budget": "train"}, "for accelerators that train from scratch"),
+    ],
+)
+def test_what_a_card_may_not_say(changes, says):
+    with pytest.raises(UserError, match=says):
+        parse(MethodCard, CARD | changes, "method.yaml")
