@@ -383,6 +383,8 @@ def test_the_command_writes_a_picture_and_what_it_shows(study, tmp_path, capsys)
 def test_the_picture_can_go_elsewhere(study, tmp_path):
     assert command("--dataset digits --model rf --task superres --steps 1 --n 1 --output a/b.png") == 0
     assert {path.name for path in (tmp_path / "a").iterdir()} == {"b.png", "b.safetensors"}
+    assert command("--dataset digits --model rf --task superres --steps 1 --n 2 --output a/b.png") == 0  # again
+    assert len(load_tensors(tmp_path / "a/b.safetensors")[0]["original"]) == 2
 
 
 REFUSED = [
@@ -408,6 +410,7 @@ REFUSED = [
     ),
     ("--dataset digits --model edm --task inpaint", "was fitted on moons, not on digits"),
     ("--dataset digits --model si --task inpaint", "the loss is not finite"),
+    ("--dataset digits --model rf --task inpaint --output results/models/digits/seed0/rf.png", "is no edit"),
 ]
 
 
