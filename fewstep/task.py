@@ -14,6 +14,7 @@ from fewstep import seeds
 from fewstep.checkpoints import State
 from fewstep.config import Training
 from fewstep.data.dataset import Dataset
+from fewstep.errors import FewstepError
 from fewstep.field import Field
 from fewstep.model import Model, build_model
 from fewstep.paths import Path as DiffusionPath
@@ -68,5 +69,7 @@ class Task:
         return self.solver_of(id)
 
     def state(self, model: Model, **tensors: Tensor) -> State:
-        """What `fit` returns."""
+        """What `fit` returns. Raises FewstepError for a model that can't be built again from a card."""
+        if not model.card:
+            raise FewstepError("this model has no card to build it from; make it by task.new_model")
         return State(model, dict(model.card), tensors, dict(self.ledger))

@@ -1,5 +1,6 @@
 """The training loop: its rates in closed form, a loss with a known minimum, a divergence that is told."""
 
+import copy
 import inspect
 import math
 
@@ -8,8 +9,9 @@ import torch
 
 from fewstep import config
 from fewstep.data.dataset import Dataset
-from fewstep.errors import Diverged
+from fewstep.errors import Diverged, FewstepError
 from fewstep.losses import flow_matching
+from fewstep.model import Model
 from fewstep.nets.mlp import MLP
 from fewstep.nets.unet import UNet
 from fewstep.paths import RF
@@ -50,6 +52,13 @@ def test_an_average_without_memory_is_the_last_weights(tmp_path):
     averaged = train(task, model, flow_matching("independent"))
     for name, weight in model.state_dict().items():
         torch.testing.assert_close(averaged.state_dict()[name], weight, rtol=0, atol=1e-6)
+
+
+def test_a_model_without_a_card_is_refused_at_the_end_of_its_fit_not_when_it_is_loaded(tmp_path):
+    task = gaussian_task(tmp_path)
+    assert task.state(copy.deepcopy(task.new_model(RF(), "velocity"))).card["parametrisation"] == "velocity"
+    with pytest.raises(FewstepError, match="make it by task.new_model"):
+        task.state(Model(MLP((2,)), RF(), "velocity"))
 
 
 def test_a_loss_that_is_not_finite_ends_as_diverged(tmp_path):
