@@ -57,7 +57,7 @@ def test_an_average_without_memory_is_the_last_weights(tmp_path):
 def test_a_model_without_a_card_is_refused_at_the_end_of_its_fit_not_when_it_is_loaded(tmp_path):
     task = gaussian_task(tmp_path)
     assert task.state(copy.deepcopy(task.new_model(RF(), "velocity"))).card["parametrisation"] == "velocity"
-    with pytest.raises(FewstepError, match="make it by task.new_model"):
+    with pytest.raises(FewstepError, match=r"make it by task\.new_model"):
         task.state(Model(MLP((2,)), RF(), "velocity"))
 
 
