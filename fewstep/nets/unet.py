@@ -61,6 +61,11 @@ class UNet(nn.Module):
         embedding = self.extra(self.mlp(self.embed(x, c_noise, label)), extra)
         return self.up(self.down(x, embedding), embedding)
 
+    @property
+    def bottleneck(self) -> nn.Module:
+        """The block whose output is the lowest level's last state, [B, C, H', W']."""
+        return self.up.middle[-1]
+
 
 @dataclass(frozen=True)
 class Levels:

@@ -94,10 +94,10 @@ def linear(x, weight, bias):
 
 @contextmanager
 def bottleneck(field):
-    """Collects the output [B, C, H, W] of the U-Net's middle at the calls inside; nothing where there is none."""
-    middle = getattr(getattr(field.predict, "net", None), "middle", None)
+    """Collects the output [B, C, H, W] of the U-Net's bottleneck at the calls inside; nothing where there is none."""
+    block = getattr(getattr(field.predict, "net", None), "bottleneck", None)
     found = []
-    hook = middle[-1].register_forward_hook(lambda module, args, out: found.append(out.detach())) if middle else None
+    hook = block.register_forward_hook(lambda module, args, out: found.append(out.detach())) if block else None
     try:
         yield found
     finally:
