@@ -7,7 +7,7 @@ from typing import Any
 import pandas as pd
 
 from evaluation import records as recs
-from evaluation.leaderboard import csv_text, human, plus_minus
+from evaluation.leaderboard import beside_the_primary, csv_text, human, plus_minus
 from evaluation.metrics import METRICS
 from evaluation.statistics import summarise
 from fewstep.files import write_text
@@ -67,7 +67,7 @@ def markdown(table: pd.DataFrame) -> str:
     """A table a dataset, without the columns that no model of it has a value in; the units; what is not ok."""
     parts = ["# Models\n", "Mean ± half the 95 % interval over training seeds, where there are several."]
     for dataset, rows in table.groupby("dataset", sort=True):
-        metrics = [c.removesuffix("_mean") for c in rows if c.endswith("_mean") and rows[c].notna().any()]
+        metrics = beside_the_primary(rows)
         fits = [name for name in FITS if rows[name].notna().any()]
         titles = ["Model", "Training seeds", *(FITS[name] for name in fits)]
         titles += [METRICS[m].label if m in METRICS else m for m in metrics]

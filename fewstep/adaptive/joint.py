@@ -48,7 +48,7 @@ class Joint(nn.Module):
         if outputs or spec["noise"]:
             options = {"width": spec["width"], "depth": spec["depth"]}
             self.encoder = encoder_beside(spec["net"], shape, outputs, spec["noise"], **options)
-        if self.rule and self.rule.codebook:
+        if self.discrete:
             self.register_buffer("w", torch.zeros(self.rule.codebook.cells, dtype=torch.float64))
             self.last: Tensor | None = None  # indices of the last batch's codes
 
@@ -90,7 +90,7 @@ class Joint(nn.Module):
         if self.rule is not None:
             code = self.rule(x, y, rng)
             condition, code_kl = {"extra": code}, self.rule.kl(y)
-            if self.rule.codebook:
+            if self.discrete:
                 self.last = self.rule.codebook.index(code)
         return Beside(z, condition, noise_kl, code_kl)
 

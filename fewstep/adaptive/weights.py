@@ -8,6 +8,7 @@ from torch import Tensor
 from fewstep.errors import Diverged, UserError
 from fewstep.seeds import SampleRng
 
+ALL_ZERO = "all sampling weights of the codes are zero: the encoder was never trained; fit it again"
 USED = 1e-6  # samples a batch from which on a cell counts as used
 
 
@@ -28,7 +29,7 @@ def shares(w: Tensor) -> Tensor:
     """Weights [cells] that sum to one, float64. Raises UserError when none is positive."""
     total = w.double().sum()
     if not total > 0:
-        raise UserError("all sampling weights of the codes are zero: the encoder was never trained; fit it again")
+        raise UserError(ALL_ZERO)
     return w.double() / total
 
 
@@ -41,7 +42,7 @@ def packed(w: Tensor) -> dict[str, Tensor]:
 def draw(cells: Tensor, shares: Tensor, rng: SampleRng) -> Tensor:
     """A cell for each sample, int64 [B], by inversion: its stream alone decides. Raises UserError without weights."""
     if not shares.sum() > 0:
-        raise UserError("all sampling weights of the codes are zero: the encoder was never trained; fit it again")
+        raise UserError(ALL_ZERO)
     high, low = rng.rand("code", 2).double().unbind(1)  # 48 bits: 24 are too coarse for the rare cells of 2^20
     ends = shares.double().cumsum(0)
     place = torch.searchsorted(ends, (high + low / 2**24) * ends[-1], right=True)
