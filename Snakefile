@@ -108,6 +108,30 @@ rule train:
         " --baseline {wildcards.baseline} --threads {threads} > {log:q} 2>&1"
 
 
+rule pairs:
+    input:
+        L.model("{dataset}", "{seed}", "{model}"),
+    output:
+        L.pairs("{dataset}", "{seed}", "{model}", "{pairs}"),
+    log:
+        f"{R}/logs/pairs/{{dataset}}/seed{{seed}}/{{model}}/{{pairs}}.log",
+    benchmark:
+        f"{R}/bench/pairs/{{dataset}}/seed{{seed}}/{{model}}/{{pairs}}.tsv"
+    priority: 30
+    conda:
+        lambda w: JOBS.environment(*reversed(w.model.split("+")))
+    threads: 1
+    resources:
+        mem_mb=2000,
+        gpu=1,
+    params:
+        key=JOBS.pairs_key,
+        study=STUDY,
+    shell:
+        "python -m fewstep pairs {params.study:q} --dataset {wildcards.dataset} --seed {wildcards.seed}"
+        " --model {wildcards.model} --pairs {wildcards.pairs} --threads {threads} > {log:q} 2>&1"
+
+
 rule fit:
     input:
         L.data("{dataset}"),

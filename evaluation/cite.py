@@ -53,6 +53,8 @@ METRICS = {  # by pattern; a metric cites all that fit
     "loss_*_code": (),
     "encoder_*": (),
     "noise_kl": (),
+    "heldout_loss*": (),
+    "trained_share": (),
 }
 
 

@@ -136,7 +136,7 @@ def verdict(plan: Plan, layout: Layout) -> None:
     table = pd.read_csv(layout.root / "leaderboard.csv", keep_default_na=False)
     failed = table[~table.status.isin(["ok", "skipped"])]
     known = records.load(layout.root)
-    models = known[(known.kind == "reference") & (known.status != "ok")]
+    models = known[(known.kind == "reference") & ~known.status.isin(["ok", "skipped"])]
     for row in models.itertuples():
         click.echo(f"{row.status}: {row.dataset} {row.model} (seed {row.train_seed}): {row.reason}", err=True)
     for row in failed.itertuples():
@@ -148,6 +148,8 @@ def verdict(plan: Plan, layout: Layout) -> None:
         click.echo("After a fix in a method's folder the next run tries it again; otherwise remove it:", err=True)
         click.echo(f"  python -m fewstep retry --study {layout.study} --results {layout.root}", err=True)
         sys.exit(int(plan.study.strict))
+    for row in known[(known.kind == "reference") & (known.status == "skipped")].itertuples():
+        click.echo(f"skipped: {row.dataset} {row.model} (seed {row.train_seed}): {row.reason}", err=True)
     for dataset, metric, reason in _skipped_metrics(known):
         click.echo(f"skipped: {metric} on {dataset}: {reason}", err=True)
     skipped = int((table.status == "skipped").sum())

@@ -8,7 +8,7 @@ import pandas as pd
 
 from evaluation.leaderboard import ROUNDING, human, plus_minus
 from evaluation.metrics import METRICS
-from evaluation.statistics import Values, paired_difference, summarise
+from evaluation.statistics import Summary, Values, paired_difference, summarise
 from fewstep.errors import UserError
 from fewstep.suggest import unknown
 
@@ -56,10 +56,13 @@ def _rows(rows: pd.DataFrame, a: str, b: str) -> Iterator[tuple]:
             continue
         upwards = metric in METRICS and METRICS[metric].higher_is_better
         means = summarise(of_a).mean, summarise(of_b).mean
-        rounding = abs(gap.mean) <= ROUNDING * max(map(abs, means))
-        undecided = rounding or not (gap.low > 0 or gap.high < 0)
-        better = "" if undecided else a if (gap.mean > 0) == upwards else b
+        better = "" if not decisive(gap, *means) else a if (gap.mean > 0) == upwards else b
         yield dataset, nfe, metric, *means, gap.mean, gap.low, gap.high, gap.count, gap.interval_over, better
+
+
+def decisive(gap: Summary, a: float, b: float) -> bool:
+    """Whether the interval of a paired difference of the means a and b excludes 0, and it is more than rounding."""
+    return (gap.low > 0 or gap.high < 0) and abs(gap.mean) > ROUNDING * max(abs(a), abs(b))
 
 
 def text(table: pd.DataFrame, a: str, b: str) -> str:

@@ -26,7 +26,7 @@ from fewstep.suggest import unknown
 def main() -> None:
     """Benchmark few-step samplers of diffusion and flow models.
 
-    Every step that Snakemake runs can be run by hand: data, train, fit, reference, statistics, sample, score,
+    Every step that Snakemake runs can be run by hand: data, train, pairs, fit, reference, statistics, sample, score,
     leaderboard, figures, tables, site. `plan` shows what a study will do; `compare` sets two entrants side by side and
     `cite` prints what to cite; `edit` lets a fitted model fill in parts of images; `new-method` and `check` help to
     enter the comparison.
@@ -101,6 +101,28 @@ def train(plan: Plan, layout: Layout, dataset: str, seed: int, threads: int, bas
 def fit(plan: Plan, layout: Layout, dataset: str, seed: int, threads: int, baseline: str, accelerator: str) -> None:
     """Fit an accelerator on a trained baseline."""
     jobs.fit(plan, layout, planned(plan, dataset, seed, baseline, accelerator), threads)
+
+
+@main.command()
+@study_options
+@dataset_option
+@seed_option
+@threads_option
+@click.option(
+    "--model", required=True, help="The teacher: baseline, or baseline+accelerator; it must be there already."
+)
+@click.option("--pairs", "name", required=True, help="solver-NFE-count as in the study, e.g. heun-31-4096.")
+def pairs(plan: Plan, layout: Layout, dataset: str, seed: int, threads: int, model: str, name: str) -> None:
+    """Draw pairs (noise, sample) from a model's ODE for the fits that learn from them.
+
+    After a kill, the same command goes on with the first shard that is missing.
+    """
+    teacher = Fitted.named(dataset, seed, model)
+    known = {pairs.name: pairs for owner, pairs in plan.pairs if owner == teacher}
+    if name not in known:
+        planned(plan, dataset, seed, teacher.baseline, teacher.accelerator)
+        raise UserError(f"{unknown('pairs', name, known)}; of {model} on {dataset} (seed {seed})")
+    jobs.pairs(plan, layout, teacher, known[name], threads)
 
 
 @main.command()

@@ -6,6 +6,7 @@ from typing import Any, Literal
 
 from pydantic import Field, model_validator
 
+from fewstep.pairset import PARAMS
 from fewstep.schema import Strict
 
 Kind = Literal["baseline", "solver", "accelerator", "control"]
@@ -20,18 +21,21 @@ class Paper(Strict):
 
 
 class NFE(Strict):
-    """The NFE that a method can make: first, first + step, first + 2 step, …"""
+    """The NFE that a method can make: first, first + step, first + 2 step, … up to last, if there is one."""
 
     first: int = Field(1, ge=1)
     step: int = Field(1, ge=1)
+    last: int | None = Field(None, ge=1)
     adaptive: bool = False  # what is asked for is a limit; samples may take fewer calls, and their mean is recorded
 
     def allows(self, nfe: int) -> bool:
         """Whether `nfe` network calls are possible."""
-        return nfe >= self.first and (nfe - self.first) % self.step == 0
+        return self.first <= nfe <= (self.last or nfe) and (nfe - self.first) % self.step == 0
 
     def describe(self) -> str:
-        """`1, 3, 5, …`"""
+        """`1, 3, 5, …`, or all of them where they end."""
+        if self.last:
+            return ", ".join(map(str, range(self.first, self.last + 1, self.step)))
         return ", ".join(str(self.first + k * self.step) for k in range(3)) + ", …"
 
 
@@ -47,11 +51,15 @@ class Preset(Strict):
 
     label: str
     params: dict[str, Any] = {}
+    data: Literal["image", "vector"] | None = None  # what this form runs on (default: what the card supports)
     nfe: NFE | None = None
     order: float | None = None
     order_graded: float | None = None
     exact: bool | None = None
     stochastic: bool = False  # adds noise while it samples: no ODE solution to be near
+    required: list[str] = []  # parameters that have no default: a study that enters this sets them
+    learns: bool = True  # false: this form of a solver that learns from the field needs no fit
+    solvers: list[str] | None = None  # what a fitted model of this form is sampled with (default: the card's)
     builds_on: str | None = None  # the preset whose fit this one's starts from; "" is the method without a preset
 
 
@@ -71,15 +79,19 @@ class MethodCard(Strict):
     env: str | None = None  # a conda environment of its own, relative to the folder
     # baselines
     path: Literal["edm", "rf", "si", "vp"] | None = None
-    schedule: str | None = None
+    schedule: str | None = None  # an accelerator's too, whose model lives on another path than its baseline
     exact: bool = False  # on a dataset with a closed-form field, that field is what this baseline would learn
     # solvers, and accelerators with a rule of their own
-    nfe: NFE | None = None
+    nfe: NFE | None = None  # of an accelerator: those that its fitted model is made for
     order: float | None = None  # of convergence, as the rule runs; 0: learnt for each NFE, so there is none
     order_graded: float | None = None  # on a grid with small first and last steps, where a start by Euler doesn't count
+    converges: bool = True  # false: a rule that more calls bring no nearer to the ODE's solution; it has no order
     # accelerators
     enter_on: list[str] | None = None  # the baselines on which `all` enters it (default: all that it supports)
     solvers: list[str] | Literal["all", "own"] = "all"
+    teacher: Literal["pairs", "paths"] | None = (
+        None  # learns from the ends, or all nodes, of its teacher's trajectories
+    )
     budget: Literal["fit", "train"] = "fit"  # train: a network from scratch, on the baseline's own budget
 
     @model_validator(mode="after")
@@ -88,11 +100,13 @@ class MethodCard(Strict):
             raise ValueError("a baseline needs `path` and `schedule`")
         if (self.kind == "solver" or self.solvers == "own") and self.nfe is None:
             raise ValueError("what samples by a rule of its own needs `nfe` (first, step)")
-        if self.kind == "solver" and self.order is None:
-            raise ValueError("a solver needs its `order` of convergence")
+        if self.kind == "solver" and self.converges == (self.order is None):
+            raise ValueError("a solver needs its `order` of convergence, or `converges: false`")
         for preset, form in self.presets.items():
             if foreign := set(form.params) - set(self.params):
                 raise ValueError(f"preset {preset!r} sets {sorted(foreign)}, which `params` does not list")
+            if foreign := set(form.required) - set(self.params):
+                raise ValueError(f"preset {preset!r} requires {sorted(foreign)}, which `params` does not list")
             if form.builds_on is not None:
                 self._check_parent(preset, form.builds_on)
         for dataset, params in self.datasets.items():
@@ -100,6 +114,8 @@ class MethodCard(Strict):
                 raise ValueError(f"datasets.{dataset} sets {sorted(foreign)}, which `params` does not list")
         if self.budget == "train" and self.kind != "accelerator":
             raise ValueError("`budget: train` is for accelerators that train from scratch")
+        if self.teacher and (lacking := [name for name in PARAMS if name not in self.params]):
+            raise ValueError(f"`teacher: {self.teacher}` needs the parameters {', '.join(lacking)}")
         if missing := set(self.enter) - {""} - set(self.presets):
             raise ValueError(f"`enter` names {sorted(missing)}, which `presets` does not list")
         return self
@@ -107,7 +123,11 @@ class MethodCard(Strict):
     def _check_parent(self, preset: str, parent: str) -> None:
         if self.kind != "accelerator":
             raise ValueError(f"preset {preset!r} builds on a fit, and only accelerators do")
-        if parent not in ("", *self.presets):
-            raise ValueError(f"preset {preset!r} builds on {parent!r}, which `presets` does not list")
-        if parent and self.presets[parent].builds_on is not None:
-            raise ValueError(f"preset {preset!r} builds on {parent!r}, which has no fit of its own")
+        if foreign := {form.builds_on for form in self.presets.values()} - {None, "", *self.presets}:
+            raise ValueError(f"preset {preset!r} builds on {min(foreign)!r}, which `presets` does not list")
+        line = [preset]
+        while parent:
+            if parent in line:
+                raise ValueError(f"preset {preset!r} builds on itself: {' on '.join([*line, parent])}")
+            line.append(parent)
+            parent = self.presets[parent].builds_on

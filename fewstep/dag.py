@@ -14,6 +14,7 @@ from fewstep.config import make_study
 from fewstep.errors import UserError
 from fewstep.files import digest
 from fewstep.layout import CONTROL, Layout
+from fewstep.pairset import PairSet
 from fewstep.pictures import pictures
 from fewstep.plan import NONE, OWN, Entrant, Fitted, Plan
 
@@ -38,6 +39,7 @@ class Dag:
             "accelerator": one_of(f.accelerator for f in self.plan.fitted if f.accelerator != NONE),
             "model": one_of([*(f.model for f in self.plan.fitted), CONTROL]),
             "solver": one_of(e.solver for e in self.plan.entrants),
+            "pairs": one_of(pairs.name for _, pairs in self.plan.pairs),
             "extractor": one_of(name for dataset in self.datasets for name in self.plan.extractors(dataset)),
         }
 
@@ -54,12 +56,14 @@ class Dag:
         return [self.layout.reference(f.dataset, f.seed, f.model) for f in fitted]
 
     def sampled_from(self, w) -> list[Path]:
-        """What sampling needs: the fitted model, or nothing for a control."""
-        return [] if w.model == CONTROL else [self.layout.model(w.dataset, w.seed, w.model)]
+        """What sampling needs: the fitted model and the one that the solver is fitted on; nothing for a control."""
+        return [self.layout.model(f.dataset, f.seed, f.model) for f in self.plan.sampled_from(self.entrant(w))]
 
     def fitted_from(self, w) -> list[Path]:
-        """What fitting an accelerator needs: its baseline, and the fit that it builds on."""
-        return [self.layout.model(f.dataset, f.seed, f.model) for f in self.fitted(w).upstream]
+        """What fitting an accelerator needs: its baseline, the fit that it builds on, and its teacher's pairs."""
+        fitted = self.fitted(w)
+        models = [self.layout.model(f.dataset, f.seed, f.model) for f in fitted.upstream]
+        return models + self.plan.pair_files(self.layout, fitted)
 
     def scored_from(self, w) -> list[Path]:
         """What scoring a model needs: its entrants' samples, the reference statistics, and its converged solution."""
@@ -90,6 +94,9 @@ class Dag:
 
     def fit_key(self, w) -> str:
         return self.plan.fit_key(self.fitted(w))
+
+    def pairs_key(self, w) -> str:
+        return self.plan.pairs_key(self.fitted(w), PairSet.named(w.pairs))
 
     def reference_key(self, w) -> str:
         return self.plan.reference_key(self.fitted(w))

@@ -25,10 +25,23 @@ class WriteError(UserError):
     """The disk is full or a folder can't be written."""
 
 
+class WeightsMissing(UserError):
+    """Weights are not on this machine and cannot be downloaded; the line says what to put where."""
+
+    status = SKIPPED
+    reason = "weights"
+
+
 class Diverged(FewstepError):
     """A loss, a weight or a sample is not finite."""
 
     status = DIVERGED
+
+
+class Skipped(FewstepError):
+    """A job can't be done on this machine, for want of weights, say; it's left out, and that is no failure."""
+
+    status = SKIPPED
 
 
 class BudgetExceeded(FewstepError):

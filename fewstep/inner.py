@@ -16,7 +16,7 @@ from fewstep.registry import Method
 def plain_solver(id: str) -> Method:
     """The solver called `id`. Raises UserError when there is none, or when it has to be fitted itself."""
     method = registry.get(id, "solver")
-    if method.verb("fit") is not None:
+    if method.learns:
         raise UserError(f"{id} is fitted itself, so no other solver can run it")
     return method
 

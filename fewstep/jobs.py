@@ -15,6 +15,7 @@ from fewstep.errors import OUT_OF_MEMORY, TIMEOUT, UserError
 from fewstep.files import digest, read_json, write_json
 from fewstep.headers import read_header, save_failure
 from fewstep.layout import BEAT, KEEP, Layout, point_file
+from fewstep.pairset import PairSet
 from fewstep.plan import Entrant, Fitted, Plan
 from fewstep.supervise import USER_ERROR, Outcome, run_worker
 
@@ -107,6 +108,19 @@ def fit(plan: Plan, layout: Layout, fitted: Fitted, threads: int) -> None:
                 (folder / KEEP).touch()
 
 
+def pairs(plan: Plan, layout: Layout, teacher: Fitted, wanted: PairSet, threads: int) -> None:
+    """Draw pairs from a model's ODE; on failure their manifest holds the status."""
+    parts = (teacher.dataset, f"seed{teacher.seed}", teacher.model, wanted.series)
+    key = plan.pairs_key(teacher, wanted)
+    with state_folder(layout, "pairs", parts, begun_with(layout, key, [teacher])) as folder:
+        stage = "fewstep.stages.pairs"
+        arguments = {"model": teacher.model, "pairs": wanted.name}
+        outcome = run_stage(plan, layout, stage, teacher, parts, folder, threads, **arguments)
+        if not outcome.ok:
+            record = {"status": outcome.status, "reason": outcome.reason, "key": key}
+            write_json(layout.pairs(teacher.dataset, teacher.seed, teacher.model, wanted.name), record)
+
+
 def sample(plan: Plan, layout: Layout, entrant: Entrant, threads: int, output: Path | None = None) -> None:
     """Sample an entrant at all its NFE; a point that fails, hangs or crashes is a row of its own."""
     fitted = entrant.fitted
@@ -115,8 +129,7 @@ def sample(plan: Plan, layout: Layout, entrant: Entrant, threads: int, output: P
     options = {"model": entrant.model, "solver": entrant.solver, "output": str(output)}
     options["limit"] = plan.study.limits.point_minutes * 60
     key = plan.sample_key(entrant)
-    upstream = [] if entrant.control else [fitted]
-    with state_folder(layout, "sample", parts, begun_with(layout, key, upstream)) as folder:
+    with state_folder(layout, "sample", parts, begun_with(layout, key, plan.sampled_from(entrant))) as folder:
         points = {nfe: point_file(folder, nfe) for nfe in entrant.nfes}
         beat = folder / BEAT
         while True:

@@ -29,6 +29,14 @@ class Layout:
     def model(self, dataset: str, seed: int | str, model: str) -> Path:
         return self.root / "models" / dataset / f"seed{seed}" / f"{model}.safetensors"
 
+    def pairs(self, dataset: str, seed: int | str, model: str, pairs: str) -> Path:
+        """The manifest of pairs (noise, sample) of a model."""
+        return self.root / "pairs" / dataset / f"seed{seed}" / model / f"{pairs}.json"
+
+    def shards(self, dataset: str, seed: int | str, model: str, series: str) -> Path:
+        """A folder with the pairs themselves; never a declared output, so what a killed job made stays."""
+        return self.root / "pairs" / dataset / f"seed{seed}" / model / series
+
     def reference(self, dataset: str, seed: int | str, model: str, suffix: str = ".json") -> Path:
         return self.root / "reference" / dataset / f"seed{seed}" / f"{model}{suffix}"
 

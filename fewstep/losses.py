@@ -1,7 +1,8 @@
-"""Regression losses that several methods share. Each returns the batch mean, a scalar."""
+"""Regression losses that several methods share, and their times. A loss is the batch mean unless it says otherwise."""
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
 
 import torch
@@ -19,6 +20,26 @@ def normal_like(x: Tensor, rng: torch.Generator) -> Tensor:
 def uniform(n: int, rng: torch.Generator, low: float = 0.0, high: float = 1.0) -> Tensor:
     """n uniform numbers in [low, high)."""
     return low + (high - low) * torch.rand(n, generator=rng)
+
+
+def u_shaped(n: int, rng: torch.Generator, a: float = 4.0, low: float = 0.0, high: float = 1.0) -> Tensor:
+    """n times in [low, high] that favour both ends (arXiv 2405.20320): exp(a u) mirrored, u scaled from [0, 1].
+
+    The density of u is proportional to exp(a u) + exp(a (1 - u)): the inverse CDF of one term, and a coin for which.
+    """
+    u = torch.log1p(math.expm1(a) * torch.rand(n, generator=rng)) / a
+    mirrored = torch.rand(n, generator=rng) < 0.5
+    return low + (high - low) * torch.where(mirrored, 1 - u, u)
+
+
+def pseudo_huber(difference: Tensor, c: float) -> Tensor:
+    """(sqrt(|difference|^2 + c^2) - c) / d of each sample [B, ...], d its number of elements (arXiv 2405.20320): [B].
+
+    Written as |difference|^2 / (sqrt(|difference|^2 + c^2) + c), which keeps its digits where the difference is small.
+    """
+    rows = difference.flatten(1)
+    squared = rows.square().sum(1)
+    return squared / (torch.sqrt(squared + c**2) + c) / rows.shape[1]
 
 
 def velocity_matching(model: Model, x0: Tensor, eps: Tensor, t: Tensor, **condition: Tensor) -> Tensor:

@@ -17,11 +17,13 @@ from fewstep.config import DatasetStudy, Extractor, Names, Study, Training
 from fewstep.errors import UserError
 from fewstep.facts import DATASETS, SECOND_BACKEND
 from fewstep.files import digest
-from fewstep.layout import CONTROL
+from fewstep.layout import CONTROL, Layout
+from fewstep.pairset import DTYPES, PairSet
 from fewstep.registry import Method
 from fewstep.suggest import unknown
 
 NONE, OWN, OTHERS = "none", "own", "others"
+TAKEN_FROM = "taken_from"  # a solver's parameter: the dataset on whose model it is fitted, where not on the sampled one
 
 
 @dataclass(frozen=True)
@@ -105,6 +107,8 @@ class Plan:
             self.extractors(name)
         self.fitted = [fitted for name in study.datasets for fitted in self._fitted(name)]
         self.entrants = [entrant for name in study.datasets for entrant in self._entrants(name)]
+        for entrant in self.entrants:
+            self._check_taken(entrant)
 
     def section(self, dataset: str) -> DatasetStudy:
         """The study's section for a dataset; UserError when it has none."""
@@ -154,18 +158,21 @@ class Plan:
             return facts.primary != "ode_rmse"  # a control, or what adds noise, has no ODE to be near
         if facts.exact and method.kind in ("baseline", "accelerator"):
             return method.kind == "baseline" and method.exact  # an exact field needs no training and no fit
-        return method.card.supports.data in ("any", facts.family)
+        return method.data in ("any", facts.family)
 
     def _fitted(self, dataset: str) -> list[Fitted]:
         section = self.section(dataset)
         baselines = self._chosen(dataset, "baseline")
         accelerators = self._chosen(dataset, "accelerator")
+        if section.accelerators == "all":  # of which some are made for an NFE that isn't asked for
+            accelerators = [a for a in accelerators if a.nfe is None or self._nfes(section, a, explicit=False)]
         jobs = []
         for seed in [section.train_seeds[0]] if DATASETS[dataset].exact else section.train_seeds:
             jobs += [Fitted(dataset, seed, baseline.id) for baseline in baselines]
             jobs += [Fitted(dataset, seed, b, a.id) for a in accelerators for b in self._bases(dataset, a, baselines)]
         for job in jobs:
             self._check_upstream(job, jobs)
+            self.pair_set(job)
         return jobs
 
     def _check_upstream(self, job: Fitted, jobs: list[Fitted]) -> None:
@@ -224,16 +231,19 @@ class Plan:
         entrants = []
         for fitted in (job for job in self.fitted if job.dataset == dataset):
             own = fitted.accelerator_method
-            if own and own.card.solvers == OWN:
+            if own and own.solvers == OWN:
                 entrants.append(Entrant(fitted, OWN, self._nfes(section, own, explicit=True)))
                 continue
-            wanted = own.card.solvers if own else "all"
+            wanted = own.solvers if own else "all"
             names, solvers = self._solvers_of(dataset, fitted.model)
             for solver in solvers:
                 if _supports(solver, fitted.baseline) and (
                     wanted == "all" or {solver.id, solver.card.name} & set(wanted)
                 ):
                     nfes = self._nfes(section, solver, explicit=names != "all")
+                    if own and own.nfe:  # a model that is made for some NFE
+                        made_for = self._nfes(section, own, explicit=True)
+                        nfes = tuple(nfe for nfe in nfes if nfe in made_for)
                     entrants += [Entrant(fitted, solver.id, nfes)] if nfes else []
         nothing = Fitted(dataset, section.train_seeds[0], NONE)
         entrants += [Entrant(nothing, c.id, (0,), control=True) for c in self._chosen(dataset, "control")]
@@ -245,6 +255,22 @@ class Plan:
         if explicit and not nfes:
             raise UserError(f"config: {method.id} makes NFE {method.nfe.describe()}; none is in nfe: {section.nfe}")
         return nfes
+
+    def _check_taken(self, entrant: Entrant) -> None:
+        """A solver's required parameters are set, and the study has the model that it is fitted on."""
+        own, id = entrant.fitted, entrant.solver
+        if entrant.control or id == OWN:
+            return
+        method, at = registry.get(id, "solver"), f"config: datasets.{own.dataset}.methods"
+        there = [f.dataset for f in self.fitted if replace(f, dataset=own.dataset) == own and f != own]
+        for key in method.required:
+            if self.params(own.dataset, method)[key] in ("", None):
+                value = next(iter(there), "DATASET") if key == TAKEN_FROM else "…"
+                raise UserError(f"{at}: {id} needs {key}; write `methods: {{{id}: {{{key}: {value}}}}}`")
+        source = self.learnt_on(entrant).dataset
+        if source not in (there if TAKEN_FROM in method.required else [*there, own.dataset]):
+            known = f"{own.model} (seed {own.seed}) of {', '.join(there)}" if there else "no other dataset's"
+            raise UserError(f"{at}: {id} can't take its fit from {source}; the study has {known}")
 
     @cached_property
     def points(self) -> list[dict[str, Any]]:
@@ -302,6 +328,50 @@ class Plan:
                     raise UserError(f"{method.id}: {key} decides its NFE; choose a preset instead, e.g. {form_id}")
         return method.params(dataset, overrides)
 
+    def learnt_on(self, entrant: Entrant) -> Fitted:
+        """The model that an entrant's solver is fitted on: its own, or the same one on the dataset of `taken_from`."""
+        own = entrant.fitted
+        solver = None if entrant.control or entrant.solver == OWN else registry.get(entrant.solver, "solver")
+        if solver is None or TAKEN_FROM not in solver.card.params:
+            return own
+        return replace(own, dataset=self.params(own.dataset, solver)[TAKEN_FROM] or own.dataset)
+
+    def sampled_from(self, entrant: Entrant) -> list[Fitted]:
+        """The models that sampling needs: the entrant's own, and the one that its solver is fitted on."""
+        return [] if entrant.control else list(dict.fromkeys([entrant.fitted, self.learnt_on(entrant)]))
+
+    def pair_set(self, fitted: Fitted) -> PairSet | None:
+        """The pairs of its teacher's ODE that a fit learns from. Raises UserError for a solver that can't make them."""
+        method = fitted.accelerator_method
+        if method is None or method.card.teacher is None:
+            return None
+        pairs = PairSet.of(method.card.teacher, self.params(fitted.dataset, method))
+        if pairs.n == 0:
+            return None
+        solver, at = registry.get(pairs.solver, "solver"), f"config: datasets.{fitted.dataset}.methods.{method.id}"
+        if not solver.nfe.allows(pairs.nfe):
+            raise UserError(f"{at}: {solver.id} makes NFE {solver.nfe.describe()}; not pair_nfe: {pairs.nfe}")
+        if pairs.dtype not in DTYPES:
+            raise UserError(f"{at}.pair_dtype: {unknown('type', pairs.dtype, DTYPES)}")
+        return pairs
+
+    def pair_files(self, layout: Layout, fitted: Fitted) -> list[Path]:
+        """The manifest of the pairs that a fit learns from, if it learns from any."""
+        pairs, teacher = self.pair_set(fitted), fitted.upstream[-1:]
+        return [layout.pairs(t.dataset, t.seed, t.model, pairs.name) for t in teacher if pairs]
+
+    def pairs_key(self, teacher: Fitted, pairs: PairSet) -> str:
+        """Code and settings behind a model's pairs."""
+        solver = registry.get(pairs.solver, "solver")
+        settings = [teacher.__dict__, pairs.series, self.params(teacher.dataset, solver)]
+        return digest([code_hash("fewstep.stages.pairs", solver), *settings])
+
+    @cached_property
+    def pairs(self) -> list[tuple[Fitted, PairSet]]:
+        """All pairs that the study's fits learn from, with the model whose they are."""
+        wanted = ((f.upstream[-1], self.pair_set(f)) for f in self.fitted if self.pair_set(f))
+        return list(dict.fromkeys(wanted))
+
     def budget(self, fitted: Fitted) -> Training:
         """What a fit may spend."""
         section = self.section(fitted.dataset)
@@ -349,6 +419,8 @@ class Plan:
         params = self.params(fitted.dataset, solver)
         used = self._solvers_named(params)
         values = [entrant.nfes, section.blocks, section.block_size, section.batch, section.probes]
+        if (taken := self.learnt_on(entrant)) != fitted:
+            values += [taken.__dict__, self.params(taken.dataset, solver)]
         # A solver inside another runs with its own method.yaml's parameters, so its code alone counts.
         return digest([code_hash("fewstep.stages.sample", solver, accelerator, *used), *values, params])
 

@@ -48,6 +48,11 @@ class Method:
         return self.form.label if self.form else self.card.label
 
     @property
+    def data(self) -> str:
+        """What it runs on: `image`, `vector` or `any`."""
+        return self.form.data if self.form and self.form.data else self.card.supports.data
+
+    @property
     def nfe(self) -> NFE | None:
         return self.form.nfe if self.form and self.form.nfe else self.card.nfe
 
@@ -69,6 +74,21 @@ class Method:
         if not self.form or self.form.builds_on is None:
             return None
         return "-".join(filter(None, (self.card.name, self.form.builds_on)))
+
+    @property
+    def required(self) -> list[str]:
+        """The parameters that a study has to set."""
+        return self.form.required if self.form else []
+
+    @property
+    def solvers(self) -> list[str] | str:
+        """What a fitted model is sampled with: solvers, `all`, or `own`."""
+        return self.form.solvers if self.form and self.form.solvers is not None else self.card.solvers
+
+    @property
+    def learns(self) -> bool:
+        """Whether this form of a solver is fitted to the field before it samples."""
+        return self.verb("fit") is not None and not (self.form and not self.form.learns)
 
     @property
     def stochastic(self) -> bool:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 from fewstep.errors import OK
+from fewstep.files import read_json
 from fewstep.headers import read_header
 from fewstep.layout import Layout
 from fewstep.plan import Plan
@@ -19,7 +20,7 @@ def _failed(file: Path) -> bool:
 
 
 def stale_files(plan: Plan, layout: Layout) -> list[Path]:
-    """Outputs of failed jobs, files and folders, with what was made from them, up to the table.
+    """Outputs of failed jobs, files and folders, with what was made from them, up to the verdict.
 
     Snakemake doesn't make a missing file as long as all that is made from it is there.
     """
@@ -32,6 +33,10 @@ def stale_files(plan: Plan, layout: Layout) -> list[Path]:
         if _failed(model) or _failed(reference):
             files += [reference, layout.reference(*at)]
             remeasured.add(at)
+    for teacher, pairs in plan.pairs:
+        file = layout.pairs(teacher.dataset, teacher.seed, teacher.model, pairs.name)
+        if file.exists() and read_json(file).get("status", OK) != OK:
+            files.append(file)
     for entrant in plan.entrants:
         at = (entrant.fitted.dataset, entrant.fitted.seed, entrant.model)
         samples = layout.samples(*at, entrant.solver)
@@ -48,5 +53,5 @@ def stale_files(plan: Plan, layout: Layout) -> list[Path]:
                 layout.scores(dataset, e.fitted.seed, e.model) for e in plan.entrants if e.fitted.dataset == dataset
             ]
     if files:
-        files.append(layout.root / "leaderboard.csv")
+        files += [layout.root / "leaderboard.csv", layout.root / "verdict.txt"]
     return [file for file in dict.fromkeys(files) if file.exists()]

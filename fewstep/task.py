@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -17,6 +18,7 @@ from fewstep.data.dataset import Dataset
 from fewstep.errors import FewstepError
 from fewstep.field import Field
 from fewstep.model import Model, build_model
+from fewstep.pairs import PairMaker, Pairs, Source
 from fewstep.paths import Path as DiffusionPath
 
 
@@ -27,6 +29,7 @@ class Task:
     baseline   the fitted baseline that an accelerator starts from (None for a baseline's own fit)
     loss       how that baseline is trained: loss(model, x0, eps, rng, **condition) -> scalar
     parent     the fit that this one builds on, where the method says so
+    source     whose ODE the pairs are of that this fit learns from, where the method says so; they lie in pairs_dir
     ledger     costs that the method reports, e.g. {"teacher_calls": 8192}
     """
 
@@ -43,6 +46,13 @@ class Task:
     schedule: str = "uniform"
     ledger: dict[str, Any] = field(default_factory=dict)
     solver_of: Callable[[str], Callable[..., Tensor]] | None = None
+    source: Source | None = None
+    pairs_dir: Path | None = None
+
+    @property
+    def teacher(self) -> Model:
+        """The model that this fit starts from, with averaged weights: its parent's or the baseline's."""
+        return self.parent.model if self.parent else self.baseline
 
     def generator(self, *purpose: str | int) -> torch.Generator:
         """A CPU generator for one purpose, derived from dataset, method and seed."""
@@ -63,6 +73,32 @@ class Task:
     def field(self, model: Model, budget: int | None = None) -> Field:
         """A metered field over a model, on the baseline's own grid."""
         return Field(model, model.path, self.schedule, budget=budget)
+
+    def pairs(self) -> Pairs:
+        """The teacher's pairs (noise, sample); their cost goes into the ledger. Missing shards are made.
+
+        Raises UserError for stored pairs of another source, FewstepError where method.yaml asks for none.
+        """
+        if self.source is None:
+            raise FewstepError("a fit that learns from pairs says `teacher: pairs` (or paths) in method.yaml")
+        schedule = self.parent.card["schedule"] if self.parent else self.schedule
+        how = self.source.set
+        maker = PairMaker(
+            source=self.source,
+            folder=self.pairs_dir,
+            shape=self.dataset.shape,
+            fields=lambda: Field(self.teacher, self.teacher.path, schedule, budget=how.nfe),
+            solver=self.solver(how.solver),
+            device=self.device,
+        )
+        pairs = maker.pairs()
+        self.ledger["teacher_calls"] = self.ledger.get("teacher_calls", 0) + round(maker.calls)
+        self.ledger["seconds_before"] = self.ledger.get("seconds_before", 0.0) + maker.seconds_before
+        return pairs
+
+    def student(self) -> Model:
+        """A copy of the teacher to train."""
+        return copy.deepcopy(self.teacher).requires_grad_(True)
 
     def solver(self, id: str) -> Callable[..., Tensor]:
         """A solver of the registry by name: `solver(field, latents, nfe)`, its parameters filled in."""

@@ -9,9 +9,9 @@ import importlib
 from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple
 
-from evaluation.weights import DINOV2, INCEPTION, LITE0, WeightFile
 from fewstep.errors import UserError
 from fewstep.suggest import unknown
+from fewstep.weights import DINOV2, INCEPTION, LITE0, WeightFile
 
 if TYPE_CHECKING:
     from evaluation.extractors.base import Extractor

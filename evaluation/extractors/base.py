@@ -3,10 +3,8 @@
 from __future__ import annotations
 
 import contextlib
-import pickle
 from collections.abc import Callable, Iterator
 from importlib.metadata import version
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -94,29 +92,6 @@ def exact_float32() -> Iterator[None]:
         yield
     finally:
         torch.backends.cudnn.allow_tf32, torch.backends.cuda.matmul.allow_tf32 = before
-
-
-def read_state(path: Path) -> dict[str, Tensor]:
-    """A state dict on the CPU. Only tensors are read, never code; UserError when the file holds something else."""
-    try:
-        state = torch.load(path, map_location="cpu", weights_only=True)
-    except (pickle.UnpicklingError, RuntimeError, EOFError, OSError, KeyError):
-        state = None
-    if not isinstance(state, dict) or not all(isinstance(value, Tensor) for value in state.values()):
-        raise UserError(f"{path} is not a file of PyTorch weights; give one that torch.save wrote from a state dict")
-    return state
-
-
-@contextlib.contextmanager
-def named_misfit(path: Path) -> Iterator[None]:
-    """A state dict of another network becomes one line that names its file."""
-    try:
-        yield
-    except RuntimeError as error:
-        if "state_dict" not in str(error):
-            raise
-        text = " ".join(str(error).split())[:150]
-        raise UserError(f"{path} holds the weights of another network ({text}…)") from None
 
 
 def library(package: str) -> str:

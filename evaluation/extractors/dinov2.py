@@ -8,9 +8,9 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from evaluation.extractors.base import Extractor, library, named_misfit, read_state
+from evaluation.extractors.base import Extractor, library
 from evaluation.extractors.resizing import pil_bicubic
-from evaluation.weights import DINOV2, resolve
+from fewstep.weights import DINOV2, named_misfit, read_state, resolve
 
 ARCHITECTURE = "vit_large_patch14_dinov2.lvd142m"
 SIZE, PATCH = 224, 14

@@ -7,8 +7,8 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
-from evaluation.extractors.base import Extractor, library, named_misfit, read_state
-from evaluation.weights import INCEPTION, resolve
+from evaluation.extractors.base import Extractor, library
+from fewstep.weights import INCEPTION, named_misfit, read_state, resolve
 
 IDENTITY = {
     "resize": "TensorFlow 1 bilinear to 299×299, without half-pixel centres",

@@ -11,8 +11,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from evaluation.extractors.base import Extractor, library, named_misfit, read_state
-from evaluation.weights import INCEPTION, resolve
+from evaluation.extractors.base import Extractor, library
+from fewstep.weights import INCEPTION, named_misfit, read_state, resolve
 
 IDENTITY = {
     "resize": "PyTorch bilinear to 299×299, half-pixel centres, not antialiased",

@@ -7,9 +7,9 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
-from evaluation.extractors.base import Extractor, library, named_misfit, read_state
+from evaluation.extractors.base import Extractor, library
 from evaluation.extractors.resizing import pil_bicubic
-from evaluation.weights import LITE0, resolve
+from fewstep.weights import LITE0, named_misfit, read_state, resolve
 
 SIZE = 224
 IDENTITY = {

@@ -64,6 +64,9 @@ DIAGNOSTICS = {
     "noise_kl": Metric("KL of the learnt noise", "nats per element", False, ("vector", "image")),
     "encoder_parameters": Metric("Encoder parameters", "weights, in training only", False, ("vector", "image")),
     "encoder_mflop": Metric("Encoder MFLOP", "MFLOP per sample, in training only", False, ("vector", "image")),
+    "heldout_loss_before": Metric("Loss on held-out pairs before the fit", "training loss", False, ("vector", "image")),
+    "heldout_loss": Metric("Loss on held-out pairs", "training loss", False, ("vector", "image")),
+    "trained_share": Metric("Weights that the fit trains", "share of all", False, ("vector", "image")),
 }
 METRICS = {metric: row for name, spec in EXTRACTORS.items() for metric, row in of_extractor(name, spec)} | {
     "w2": Metric("W₂", "distance in data units", False, ("vector",)),

@@ -29,6 +29,7 @@ class Analogue(Strict):
 
     dataset: str
     metric: str = ""  # in place of FID and of all else that is taken on image features
+    nfe: PositiveInt | None = None  # in place of the table's and its rows', e.g. of an adaptive solver's own count
     note: str = ""
 
     def metric_for(self, printed: str) -> str:
@@ -56,11 +57,12 @@ class Row(Strict):
     # Our entrants, e.g. edm/euler or rf+reflow/*, or models, e.g. rf+reflow; the first that the study has.
     entrant: list[str] = []
     ours: bool = False  # not in the paper; shown where the study has it
+    against: list[str] = []  # rows that ours is compared with: a sentence each below the table
     params: dict[str, Any] = {}  # what the sampler's parameters must be for a verdict
     confidence: str = ""  # default: the table's
     note: str = ""
 
-    @field_validator("entrant", mode="before")
+    @field_validator("entrant", "against", mode="before")
     @classmethod
     def _listed(cls, value: Any) -> Any:
         return [value] if isinstance(value, str) else value
@@ -105,6 +107,7 @@ class Table(Strict):
     def _consistent(self) -> Table:
         for row in self.rows:
             self._check(row)
+            self._check_rivals(row)
         for column in self.columns:
             _known("dataset", column.dataset or self.dataset, DATASETS)
             _known("metric", column.metric or self.metric, [*METRICS, *PRINTED])
@@ -129,6 +132,13 @@ class Table(Strict):
         sampled = [c.label for c in self.columns if not c.solver and (c.metric or self.metric) in ON_FEATURES]
         if sampled and any("/" not in pattern for pattern in row.entrant):
             raise ValueError(f"row {row.label!r} names a model alone, and column {sampled[0]!r} no solver")
+
+    def _check_rivals(self, row: Row) -> None:
+        labels = [other.label for other in self.rows]
+        for label in row.against:
+            _known("row", label, labels)
+            if label == row.label or labels.count(label) > 1 or labels.count(row.label) > 1:
+                raise ValueError(f"row {row.label!r} against {label!r}: needs two rows, each with a label of its own")
 
 
 class Paper(Strict):

@@ -18,14 +18,14 @@ from evaluation.features import NEED_FEATURES, device_for
 from evaluation.metrics.frechet import Moments
 from evaluation.metrics.published import read_statistics
 from evaluation.study import check
-from evaluation.weights import WeightsMissing, cache_folder, sha256_of
 from fewstep import config
-from fewstep.errors import OK, SKIPPED, CheckpointError, WriteError
+from fewstep.errors import OK, SKIPPED, CheckpointError, WeightsMissing, WriteError
 from fewstep.files import digest
 from fewstep.headers import load_arrays, open_arrays, save_arrays, save_failure
 from fewstep.layout import Layout
 from fewstep.plan import Plan
 from fewstep.progress import track
+from fewstep.weights import cache_folder, sha256_of
 
 Made = tuple[dict[str, np.ndarray], dict[str, Any]]  # arrays and header
 CHUNK = 1000  # images between two signs of progress

@@ -119,7 +119,8 @@ def _there(table: Table, column: Column) -> Column:
     """A column as it is on the analogue, labelled by all that tells it from the others there."""
     metric = table.analogue.metric_for(column.metric or table.metric)
     solver = registry.discover().get(column.solver)
-    nfe = column.nfe or table.nfe
+    rows_have_it = any(row.nfe for row in table.rows)
+    nfe = column.nfe or (not rows_have_it and table.analogue.nfe) or table.nfe
     parts = [solver.label if solver else column.solver, f"NFE {nfe}" if nfe else ""]
     parts.insert(0, label_of(metric) if metric != table.analogue.metric or not any(parts) else "")
     return Column(label=", ".join(filter(None, parts)), nfe=column.nfe, solver=column.solver, metric=metric)
@@ -127,7 +128,7 @@ def _there(table: Table, column: Column) -> Column:
 
 def _cell_there(table: Table, row: Row, at: Column, printed: dict[Column, Decimal | None], measured: Measured) -> Cell:
     """Our cell on the analogue in place of those that are printed in some columns."""
-    there, nfe = table.analogue.dataset, at.nfe or row.nfe or table.nfe
+    there, nfe = table.analogue.dataset, at.nfe or table.analogue.nfe or row.nfe or table.nfe
     entrant = measured.entrant(there, row.entrant, at.solver)
     ours = measured.look_up(there, entrant, nfe, at.metric)
     added = row.ours or all(column.ours for column in printed)
@@ -167,7 +168,7 @@ def _cell(table: Table, row: Row, column: Column, value: Decimal | None, measure
 
 
 def params_of(plan: Plan, dataset: str, entrant: str) -> dict[str, Any]:
-    """The parameters of an entrant's sampler in the study; `schedule: auto` as the baseline's own."""
+    """The parameters of an entrant's sampler in the study; `schedule: auto` as its model's own."""
     model, _, solver = entrant.partition("/")
     baseline, _, accelerator = model.partition("+")
     known = registry.discover()
@@ -176,5 +177,6 @@ def params_of(plan: Plan, dataset: str, entrant: str) -> dict[str, Any]:
         return {}
     params = plan.params(dataset, sampler)
     if params.get("schedule") == "auto" and baseline in known:
-        params = {**params, "schedule": known[baseline].card.schedule}
+        own = known[accelerator].card.schedule if accelerator in known else None
+        params = {**params, "schedule": own or known[baseline].card.schedule}
     return params

@@ -24,6 +24,7 @@ class Ours:
     n_generated: int | None = None  # samples behind each block's value
     n_reference: int | None = None
     warning: str = ""
+    values: Values = field(default_factory=Values, compare=False, repr=False)  # by training seed and block
 
     @property
     def has_value(self) -> bool:
@@ -81,6 +82,7 @@ class Measured:
             n_generated=_single(own["n_generated"]),
             n_reference=_single(own["n_reference"]),
             warning="; ".join(sorted(set(own["warning"]) - {""})),
+            values=values,
         )
 
 

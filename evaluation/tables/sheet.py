@@ -8,6 +8,7 @@ from evaluation.leaderboard import MARK, human, plus_minus
 from evaluation.papers import Row, Table
 from evaluation.papers.names import label_of
 from evaluation.tables import notes
+from evaluation.tables.against import sentences
 from evaluation.tables.fill import Cell, Filled, named
 from evaluation.tables.notes import ADDED
 from fewstep.plan import Plan
@@ -62,6 +63,7 @@ def _printed_sheet(filled: Filled, plan: Plan) -> Sheet:
         *notes.source(paper, table, filled.cells),
         notes.protocol(plan, datasets),
         *notes.added(table),
+        *sentences(filled),
         *notes.warnings(filled),
         *notes.verdict_notes(filled),
         *notes.remarks(paper, table),
@@ -76,6 +78,7 @@ def _analogue_sheet(filled: Filled, plan: Plan) -> Sheet:
     ours = []
     for row, cells in zip(table.rows, filled.analogue, strict=True):
         label = row.label + ADDED * row.ours
+        row = row.model_copy(update={"nfe": at.nfe}) if at.nfe else row
         ours.append(_our_line(table, f"{label} ({named(cells)})" if named(cells) else label, row, cells))
     printed = next(cells for row, cells in zip(table.rows, filled.analogue, strict=True) if not row.ours)
     columns = [cell.column + ADDED * cell.added for cell in printed]
@@ -86,6 +89,7 @@ def _analogue_sheet(filled: Filled, plan: Plan) -> Sheet:
         *notes.source(paper, table, filled.cells),
         notes.protocol(plan, [at.dataset]),
         *notes.added(table),
+        *sentences(filled),
         *notes.warnings(filled),
         *notes.remarks(paper, table),
     ]

@@ -70,7 +70,7 @@ class Loaded:
         """
         build = self.accelerator.verb("field") if self.accelerator else None
         rng = SampleRng("/".join(filter(None, (self.fitted.dataset, purpose))), self.fitted.seed, indices)
-        field = build(self.state, latents, rng) if build else self._plain_field()
+        field = build(self.state, latents, rng) if build else self.plain_field()
         own = self.accelerator.verb("timesteps") if self.accelerator else None
         field.timesteps = partial(own, self.state) if own else None
         field.rng = rng
@@ -80,12 +80,13 @@ class Loaded:
             setattr(field, name, value)
         return field
 
-    def _plain_field(self) -> Field:
+    def plain_field(self, **options) -> Field:
+        """A fresh field over the model alone, on its own grid."""
         card = self.state.card
         if card.get("exact"):
             path = make_path(card["path"])
-            return Field(data.load(self.fitted.dataset).exact(path), path, card["schedule"])
-        return Field(self.state.model, self.state.model.path, card["schedule"])
+            return Field(data.load(self.fitted.dataset).exact(path), path, card["schedule"], **options)
+        return Field(self.state.model, self.state.model.path, card["schedule"], **options)
 
     def flops_per_call(self) -> float:
         """FLOPs of one network call for one sample: matrix products and convolutions."""
@@ -103,7 +104,7 @@ def load_fitted(layout: Layout, fitted: Fitted, device: torch.device) -> Loaded:
     file = layout.model(fitted.dataset, fitted.seed, fitted.model)
     state, header = load_state(file)
     if header["status"] != OK:
-        raise Upstream(f"{fitted.model} was not fitted: {header['reason']}", header["status"])
+        raise Upstream(f"{fitted.model} on {fitted.dataset} was not fitted: {header['reason']}", header["status"])
     if (made_for := header.get("dataset", fitted.dataset)) != fitted.dataset:
         raise UserError(f"{file} was fitted on {made_for}, not on {fitted.dataset}; delete it and run again")
     if state.model is not None:

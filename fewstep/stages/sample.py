@@ -61,16 +61,16 @@ def run(
             tensors, row = _point(draw, nfe)
             save_tensors(point_file(state, nfe), tensors, row)
         header = {"entrant": entrant.name, "label": entrant.label, "key": plan.sample_key(entrant)}
-        header["provenance"] = provenance(plan.study, device) | _weights(layout_of(results), entrant)
+        header["provenance"] = provenance(plan.study, device) | _weights(plan, layout_of(results), entrant)
     _gather(state, entrant, Path(output), header)
 
 
-def _weights(layout: Layout, entrant: Entrant) -> dict[str, Any]:
-    """Which weights the samples come from; nothing for a control."""
-    if entrant.control:
-        return {}
-    header = read_header(layout.model(entrant.fitted.dataset, entrant.fitted.seed, entrant.fitted.model))
-    return {"weights_sha256": header.get("info", {}).get("weights_sha256", "")}
+def _weights(plan: Plan, layout: Layout, entrant: Entrant) -> dict[str, Any]:
+    """Which weights the samples come from, and the solver's steps if from others; nothing for a control."""
+    models = plan.sampled_from(entrant)
+    headers = (read_header(layout.model(f.dataset, f.seed, f.model)) for f in models)
+    hashes = (header.get("info", {}).get("weights_sha256", "") for header in headers)
+    return dict(zip(("weights_sha256", "solver_weights_sha256"), hashes, strict=False))
 
 
 def _gather(state: Path, entrant: Entrant, output: Path, header: dict[str, Any]) -> None:
@@ -146,7 +146,9 @@ def _sampler(plan: Plan, entrant: Entrant, layout, device: torch.device, state_d
     try:
         loaded = load_fitted(layout, fitted, device)
         method = loaded.accelerator if entrant.solver == OWN else registry.get(entrant.solver, "solver")
-        learnt = _learnt(plan, entrant, loaded, method, state_dir)
+        other = plan.learnt_on(entrant)
+        on = loaded if other == fitted else load_fitted(layout, other, device)
+        learnt = _learnt(plan, entrant, on, method, state_dir)
     except Upstream as error:
         return _Refused(error)
     sample = bind(method, plan.params(fitted.dataset, method), learnt)
@@ -167,10 +169,10 @@ def _sampler(plan: Plan, entrant: Entrant, layout, device: torch.device, state_d
 
 
 def _learnt(plan: Plan, entrant: Entrant, loaded: Loaded, method: Method, state_dir: Path) -> State | None:
-    """What a solver with a `fit` learns from the model, for all its NFE. Raises Upstream when the fit fails."""
-    if method.kind != "solver" or method.verb("fit") is None:
+    """What a solver with a `fit` learns from `loaded`, for all its NFE. Raises Upstream when the fit fails."""
+    if method.kind != "solver" or not method.learns:
         return None
-    fitted, file, beat = entrant.fitted, state_dir / LEARNT, state_dir / BEAT
+    fitted, file, beat = loaded.fitted, state_dir / LEARNT, state_dir / BEAT
     if file.exists():
         tensors, info = load_tensors(file)
         return State(None, {}, tensors, info)

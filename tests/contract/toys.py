@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import copy
 import random
+from dataclasses import replace
 from functools import cache, partial
 from pathlib import Path
 
@@ -18,6 +19,8 @@ from fewstep.checkpoints import State
 from fewstep.config import Training
 from fewstep.field import Field
 from fewstep.model import Model, build_model
+from fewstep.pairs import Source
+from fewstep.pairset import PairSet
 from fewstep.paths import PATHS
 from fewstep.plan import NONE, OWN, Fitted
 from fewstep.registry import Method
@@ -51,7 +54,7 @@ def paths_of(method: Method) -> list[str]:
 
 def mixture_for(method: Method) -> tuple[str, tuple[int, ...]]:
     """The dataset with an exact field, and the shape of its samples, that a method can run on."""
-    return ("mixture64", (1, 8, 8)) if method.card.supports.data == "image" else ("mixture", (2,))
+    return ("mixture64", (1, 8, 8)) if method.data == "image" else ("mixture", (2,))
 
 
 def exact_field(method: Method, path_name: str, **options) -> Field:
@@ -161,7 +164,7 @@ def assert_equal(a: dict, b: dict) -> None:
 
 def toy_dataset(method: Method) -> str:
     """A dataset that the method supports and that has to be learnt."""
-    return "digits" if method.card.supports.data == "image" else "moons"
+    return "digits" if method.data == "image" else "moons"
 
 
 def bases_of(accelerator: Method) -> list[Method]:
@@ -175,7 +178,7 @@ def bases_of(accelerator: Method) -> list[Method]:
 
 
 def _learns(baseline: Method) -> tuple[str, ...]:
-    return {"any": ("moons", "digits"), "image": ("digits",), "vector": ("moons",)}[baseline.card.supports.data]
+    return {"any": ("moons", "digits"), "image": ("digits",), "vector": ("moons",)}[baseline.data]
 
 
 def toy_task(
@@ -184,8 +187,9 @@ def toy_task(
     """A fit of a few steps that saves after each of them."""
     dataset = dataset or toy_dataset(method)
     name = f"{baseline.id}+{method.id}" if baseline else method.id
+    whole = data.load(dataset)
     return Task(
-        dataset=data.load(dataset),
+        dataset=replace(whole, reference=whole.reference[:200]),
         params=method.params(dataset),
         budget=Training(steps=STEPS, batch=32, warmup=2, checkpoint_seconds=1e-9),
         net=UNET if dataset == "digits" else MLP,
@@ -194,10 +198,21 @@ def toy_task(
         baseline=model,
         loss=training_loss(baseline, baseline.params(dataset)) if baseline else None,
         schedule=(baseline or method).card.schedule,
+        source=source_of(method, dataset, model),
+        pairs_dir=state_dir / "pairs",
         solver_of=lambda id: partial(
             registry.get(id, "solver").verb("sample"), **registry.get(id, "solver").params(dataset)
         ),
     )
+
+
+def source_of(method: Method, dataset: str, model: Model | None) -> Source | None:
+    """A few pairs of the model, if the method learns from some."""
+    if method.card.teacher is None or model is None:
+        return None
+    params = method.params(dataset)
+    pairs = PairSet.of(method.card.teacher, {**params, "pairs": min(params["pairs"], 40), "pair_nfe": 9})
+    return Source(dataset, 0, "toy", "", pairs) if pairs.n else None
 
 
 def parent_of(method: Method, folder: Path, baseline: Method, model: Model, dataset: str) -> State | None:
@@ -213,7 +228,7 @@ def run_fit(method: Method, task: Task, baseline: Method | None = None) -> State
     state = method.verb("fit")(task)
     assert isinstance(state, State), "fit(task) must return task.state(model)"
     state.info |= {key: value for key, value in task.ledger.items() if key not in state.info}
-    state.card["schedule"] = (baseline or method).card.schedule
+    state.card.setdefault("schedule", method.card.schedule or baseline.card.schedule)
     return state
 
 
@@ -224,8 +239,9 @@ def draw(
     accelerator = method if method.kind == "accelerator" else None
     fitted = Fitted(dataset, 0, baseline.id, accelerator.id if accelerator else NONE)
     loaded = Loaded(fitted, state, torch.device("cpu"))
-    solver = method if accelerator and method.card.solvers == OWN else _solver_for(accelerator)
-    nfe = solver.nfe.first + solver.nfe.step
+    solver = method if accelerator and method.solvers == OWN else _solver_for(accelerator)
+    made_for = accelerator.nfe if accelerator and accelerator.nfe and accelerator.nfe.last else None
+    nfe = made_for.last if made_for else solver.nfe.first + solver.nfe.step
     z = latents(dataset, 0, indices, loaded.shape)
     field = loaded.field(indices, z, budget=nfe - missing)
     x = solver.verb("sample")(field, z, nfe, **solver.params(dataset))
@@ -234,6 +250,6 @@ def draw(
 
 
 def _solver_for(accelerator: Method | None) -> Method:
-    wanted = accelerator.card.solvers if accelerator else "all"
+    wanted = accelerator.solvers if accelerator else "all"
     solvers = registry.of_kind("solver").values()
     return next(s for s in solvers if wanted == "all" or s.id in wanted or s.card.name in wanted)

@@ -114,7 +114,7 @@ def test_metrics_are_the_ones_that_ran(tmp_path):
     assert cite.measured(tmp_path, PLAN) == {"fid"}
 
 
-@pytest.mark.parametrize("name", ["default", "cpu-full"])
+@pytest.mark.parametrize("name", ["default", "qac"])
 def test_the_command_cites_a_published_study(name, capsys):
     folder = ROOT / "results" / "published" / name
     with pytest.raises(SystemExit) as done:

@@ -10,8 +10,8 @@ import torch
 from PIL import Image
 
 from evaluation.extractors import EXTRACTORS, base, digits, dinov2, open_extractor
-from evaluation.weights import INCEPTION
 from fewstep.errors import UserError
+from fewstep.weights import INCEPTION
 from tests.evaluation import networks
 
 VIT = {"architecture": "vit_small_patch14_dinov2.lvd142m", "embed_dim": 32, "depth": 2, "num_heads": 2}

@@ -18,7 +18,6 @@ from evaluation.metrics import METRICS
 from evaluation.metrics.frechet import Moments, frechet_distance
 from evaluation.stages import statistics
 from evaluation.study import check
-from evaluation.weights import LITE0
 from fewstep.__main__ import main
 from fewstep.config import DatasetStudy, make_study
 from fewstep.dag import make_dag
@@ -30,6 +29,7 @@ from fewstep.images import to_uint8
 from fewstep.layout import Layout
 from fewstep.plan import Plan
 from fewstep.registry import ROOT
+from fewstep.weights import LITE0
 from tests.evaluation.synthetic import collected, make_results
 
 COUNT = 120

@@ -58,6 +58,38 @@ def test_the_key_of_a_fit_from_scratch_holds_its_baselines_parameters():
     assert other not in plan(*names).fitted
 
 
+def test_a_line_of_fits():
+    """The third builds on the second, which builds on the first; each draws pairs of the one before."""
+    p = plan("rf+reflow", "rf+reflow-2", "rf+reflow-3")
+    rounds = [Fitted("moons", 0, "rf", name) for name in ("none", "reflow", "reflow-2", "reflow-3")]
+    assert [fitted.upstream[-1:] for fitted in rounds] == [[], *([before] for before in rounds[:3])]
+    assert rounds[3].upstream == [rounds[0], rounds[2]]
+    assert [teacher for teacher, _ in p.pairs if teacher.dataset == "moons" and teacher.seed == 0] == rounds[:3]
+    with pytest.raises(UserError, match=r"rf\+reflow-3 builds on rf\+reflow-2; enter that too"):
+        plan("rf+reflow", "rf+reflow-3")
+
+
+def test_one_set_of_pairs_serves_all_that_ask_for_it():
+    same, more = {"reflow": {"pairs": 64}}, {"reflow": {"pairs": 64}, "reflow-direct": {"pairs": 65}}
+    assert len(plan("rf+reflow", "rf+reflow-direct", methods=same).pairs) == len(plan("rf+reflow", methods=same).pairs)
+    assert len(plan("rf+reflow", "rf+reflow-direct", methods=more).pairs) == 2 * len(plan("rf+reflow").pairs)
+
+
+def test_a_solver_that_cannot_make_the_calls_is_refused():
+    with pytest.raises(UserError, match="heun makes NFE 1, 3, 5, …; not pair_nfe: 30"):
+        plan("rf+reflow", methods={"reflow": {"pair_nfe": 30}})
+    with pytest.raises(UserError, match="unknown type 'float16'"):
+        plan("rf+reflow", methods={"reflow": {"pair_dtype": "float16"}})
+
+
+def test_a_model_made_for_one_nfe_is_entered_there_alone():
+    p = plan("rf+reflow", "rf+reflow-distilled2")
+    entrants = [e for e in p.entrants if e.fitted.accelerator == "reflow-distilled2" and e.fitted.dataset == "moons"]
+    assert entrants and all((e.solver, e.nfes) == ("euler", (2,)) for e in entrants)
+    with pytest.raises(UserError, match=r"reflow-distilled4 makes NFE 4; none is in nfe"):
+        plan("rf+reflow", "rf+reflow-distilled4")
+
+
 CARD = {"name": "x", "label": "x", "kind": "accelerator", "summary": "x", "paper": {"title": "x"}}
 
 
@@ -65,7 +97,12 @@ CARD = {"name": "x", "label": "x", "kind": "accelerator", "summary": "x", "paper
     "changes, says",
     [
         ({"presets": {"a": {"label": "a", "builds_on": "b"}}}, "builds on 'b', which `presets` does not list"),
-        ({"presets": {"a": {"label": "a", "builds_on": "a"}}}, "builds on 'a', which has no fit of its own"),
+        ({"presets": {"a": {"label": "a", "builds_on": "a"}}}, "preset 'a' builds on itself: a on a"),
+        (
+            {"presets": {"a": {"label": "a", "builds_on": "b"}, "b": {"label": "b", "builds_on": "a"}}},
+            "preset 'a' builds on itself: a on b on a",
+        ),
+        ({"teacher": "pairs"}, "`teacher: pairs` needs the parameters pairs, pair_solver, pair_nfe"),
         ({"kind": "control", "presets": {"a": {"label": "a", "builds_on": ""}}}, "only accelerators do"),
         ({"kind": "control", "budget": "train"}, "for accelerators that train from scratch"),
     ],

@@ -1,7 +1,6 @@
 """Solvers that learn a little from the field: GITS's schedule, the analytical Gaussian start, bespoke rules."""
 
 from functools import cache
-from itertools import combinations, pairwise
 from types import SimpleNamespace
 
 import numpy as np
@@ -45,21 +44,6 @@ def rmse(sample, path, nfe):
 
 
 # GITS
-
-
-@pytest.mark.parametrize("n", [1, 2, 3, 5, 8])
-@pytest.mark.parametrize("gamma", [1.0, 1.15])
-def test_the_schedule_is_the_cheapest(n, gamma):
-    """Against every choice of nodes; gamma weighs a step by its place."""
-    M = 9
-    cost = np.random.default_rng(n).normal(size=(M, M))
-    cost[np.tril_indices(M)] = np.inf
-
-    def price(nodes):
-        return sum(gamma**k * cost[j, i] for k, (j, i) in enumerate(pairwise(nodes)))
-
-    every = [(0, *inner, M - 1) for inner in combinations(range(1, M - 1), n - 1)]
-    assert tuple(gits.schedule(cost, n, gamma)) == min(every, key=price)
 
 
 @ON_PATHS

@@ -14,7 +14,8 @@ from fewstep.shortcuts import analytical_first_step, model_of, threshold
 MIXTURE = Mixture.of([0.4, 0.6], [[0.5, -0.2], [-0.4, 0.6]], 0.05)
 Z = torch.randn(3, 2, dtype=torch.float64, generator=torch.Generator().manual_seed(0))
 PLAIN = [id for id, m in registry.of_kind("solver").items() if m.verb("fit") is None and not m.preset]
-WITH_SCHEDULE = [id for id in PLAIN if "schedule" in registry.get(id, "solver").card.params]
+CONVERGING = [id for id in PLAIN if registry.get(id, "solver").card.converges]
+WITH_SCHEDULE = [id for id in CONVERGING if "schedule" in registry.get(id, "solver").card.params]
 WITH_ORDER = [id for id in PLAIN if "order" in registry.get(id, "solver").card.params]
 
 

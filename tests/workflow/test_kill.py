@@ -127,3 +127,71 @@ def test_a_killed_run_goes_on_and_a_second_run_beside_it_stops(finished, fresh, 
     assert done.returncode == 0, done.stdout
     assert "rule train:" not in done.stdout  # it was done before the kill
     fresh.assert_same_numbers(finished, "eight_gaussians")
+
+
+PAIRS, FIT_STEPS = 40 * 1024, 4000
+TAUGHT = copy.deepcopy(LONG) | {"study": "taught"}
+TAUGHT["defaults"] |= {
+    "train": {"steps": 20, "batch": 32},
+    "fit": {"steps": FIT_STEPS, "batch": 32, "checkpoint_seconds": 0.3},
+    "methods": {"reflow": {"pairs": PAIRS, "pair_solver": "euler", "pair_nfe": 100}},
+}
+TAUGHT["datasets"]["moons"] |= {"accelerators": ["reflow"]}
+
+
+def test_pairs_and_the_fit_on_them_go_on_after_kills_with_the_same_bits(fresh, tmp_path):
+    fresh.write_study(TAUGHT)
+    log = tmp_path / "log"
+
+    def start(results: str, *command: str) -> subprocess.Popen:
+        options = ["--study", str(fresh.study), "--results", results, "--dataset", "moons"]
+        return fresh.start(["python", "-m", "fewstep", *command, *options], log, PYTHONPATH=str(fresh.root))
+
+    draw = ["pairs", "--model", "rf", "--pairs", f"euler-100-{PAIRS}"]
+    fit = ["fit", "--baseline", "rf", "--accelerator", "reflow"]
+    for command in (["train", "--baseline", "rf"], draw, fit):
+        assert start("undisturbed", *command).wait() == 0, log.read_text()
+    assert start("killed", "train", "--baseline", "rf").wait() == 0, log.read_text()
+
+    folder = fresh.root / "killed/pairs/moons/seed0/rf"
+    manifest, shards = folder / f"euler-100-{PAIRS}.json", lambda: sorted(folder.glob("euler-100/*.safetensors"))
+    run = start("killed", *draw)
+    wait_for(lambda: len(shards()) > 3, "some shards")
+    kill(family(run))
+    run.wait()
+    made = {file: file.stat().st_mtime_ns for file in shards()}
+    assert 3 < len(made) < 40 and not manifest.exists()
+    assert start("killed", *draw).wait() == 0, log.read_text()
+    assert {file: file.stat().st_mtime_ns for file in made} == made, "a whole shard was made again"
+    assert len(shards()) == 40 and manifest.exists()
+    for file in shards():
+        expected = load_tensors(fresh.root / "undisturbed" / file.relative_to(fresh.root / "killed"))[0]["x"]
+        assert torch.equal(load_tensors(file)[0]["x"], expected)
+
+    damaged = shards()[7]
+    damaged.write_bytes(damaged.read_bytes()[:-100])  # the fit finds it and makes it again
+    state = fresh.root / "killed/state/fit/moons/seed0/rf+reflow"
+    with Watch(state) as watch:
+        run = start("killed", *fit)
+        wait_for(lambda: watch.steps[-1] > 0.2 * FIT_STEPS, "a checkpoint of the fit")
+        kill(family(run))
+        run.wait()
+        assert start("killed", *fit).wait() == 0, log.read_text()
+    assert watch.steps == sorted(watch.steps), "the fit began anew"
+    assert len(load_tensors(damaged)[0]["x"]) == 1024
+    expected, found = (
+        load_tensors(fresh.root / name / "models/moons/seed0/rf+reflow.safetensors")[0]
+        for name in ("undisturbed", "killed")
+    )
+    assert expected.keys() == found.keys()
+    assert all(torch.equal(expected[name], found[name]) for name in expected)
+
+    # pairs of another model in this one's place
+    (fresh.root / "killed/models/moons/seed0/rf+reflow.safetensors").unlink()
+    moved = manifest.read_text().replace('"seed": 0', '"seed": 1', 1)
+    manifest.write_text(moved)
+    options = ["--study", str(fresh.study), "--results", "killed", "--dataset", "moons"]
+    refused = fresh.fewstep(*fit, *options)
+    assert refused.returncode == 2
+    assert "these pairs are of seed 1, not of seed 0" in refused.stdout.splitlines()[-1]
+    assert not (fresh.root / "killed/models/moons/seed0/rf+reflow.safetensors").exists()

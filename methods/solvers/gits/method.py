@@ -4,10 +4,9 @@ x / alpha over sigma / alpha, EDM's coordinates, on every path: there x_j has th
 go from noise to data. A step from j to i leaves the teacher's trajectory; `costs` says how far, for all j < i.
 """
 
-import numpy as np
 import torch
 
-from fewstep import schedules
+from fewstep import bellman, schedules
 from fewstep.errors import UserError
 from fewstep.inner import run
 from fewstep.paths import Prediction
@@ -27,8 +26,8 @@ def fit(task):
 
     found = task.once("cost", cost_matrix)  # one matrix serves every number of steps
     most = min(max(task.nfes) + 1, p["nodes"] - 1)
-    chosen = {n: schedule(found["cost"].numpy(), n, p["gamma"]) for n in range(1, most + 1)}
-    return task.state(**{f"sigma{n}": found["sigma"][nodes] for n, nodes in chosen.items()})
+    _, after = bellman.solve(found["cost"], most, p["gamma"])
+    return task.state(**{f"sigma{n}": found["sigma"][bellman.path(after, n)] for n in range(1, most + 1)})
 
 
 def sample(field, latents, nfe, fitted, inner="ipndm", teacher="ipndm", nodes=61, samples=128, distance="dev",
@@ -88,16 +87,3 @@ def costs(sigma, x, eps, distance="dev"):
         for i in range(j + 1, M):
             out[j, i] = cost(x[j] + (sigma[i] - sigma[j]).item() * eps[j], i).mean()
     return out
-
-
-def schedule(cost, n, gamma):
-    """The nodes [n + 1] of the cheapest n steps from first to last: V_k(j) = min_i Cost[j, i] + gamma V_{k-1}(i)."""
-    V, after = cost[:, -1], []
-    for _ in range(n - 1):
-        total = cost + gamma * V
-        after.append(total.argmin(1))
-        V = total.min(1)
-    nodes = [0]
-    for choice in reversed(after):
-        nodes.append(int(choice[nodes[-1]]))
-    return np.array([*nodes, len(cost) - 1])

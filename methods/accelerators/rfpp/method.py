@@ -1,0 +1,101 @@
+"""Improved rectified flow (arXiv 2405.20320): one reflow from EDM's weights on the straight path, better trained."""
+
+import copy
+import time
+from dataclasses import dataclass
+from itertools import pairwise
+
+import torch
+
+from fewstep.checkpoints import load_tensors, save_tensors
+from fewstep.errors import CheckpointError
+from fewstep.losses import pseudo_huber, u_shaped, uniform
+from fewstep.model import Model
+from fewstep.paths import RF
+from fewstep.perceptual import lpips
+from fewstep.progress import track
+from fewstep.rectify import fit_to_pairs
+from fewstep.suggest import one_of
+
+T_MIN, T_MAX = 1e-5, 1 - 1e-5  # of the training's times
+C = 0.00054  # pseudo-Huber's constant for each element of a sample
+START = 1e-3  # the time at which an inversion starts
+SHARD = 1024
+
+
+def fit(task):
+    p = task.params
+    loss = loss_of(p, task.device)  # first: where LPIPS has no weights there is nothing to make
+    pairs = invert(task, straight(task.baseline), p["inversion_nfe"]) if p["real"] else task.pairs()
+    return task.state(fit_to_pairs(task, straight(task.teacher).requires_grad_(True), pairs, loss))
+
+
+def straight(model):
+    """A copy of EDM's denoiser, or of a rectified flow, as the velocity of the straight path."""
+    flow = Model(copy.deepcopy(model.net), RF(), model.parametrisation, model.sigma_data)
+    flow.card = {**model.card, "path": flow.path.name}
+    return flow
+
+
+def loss_of(p, device):
+    """`loss(model, x0, z, rng)`: the velocity's error at z_t = (1 - t) x + t z, and LPIPS of x_hat = z_t - t v."""
+    shaped = one_of("times", p["times"], ["uniform", "u_shaped"]) == "u_shaped"
+    huber = one_of("loss", p["loss"], ["huber", "l2"]) == "huber"
+    perceptual = one_of("perceptual", p["perceptual"], ["none", "lpips", "lpips_over_t"])
+    distance = None if perceptual == "none" else lpips(device)
+
+    def loss(model, x, z, rng):
+        n, range_ = len(x), {"low": T_MIN, "high": T_MAX}
+        t = (u_shaped(n, rng, p["a"], **range_) if shaped else uniform(n, rng, **range_)).to(x)
+        prediction = model(model.path.interpolate(x, z, t), t)
+        error = prediction.velocity - (z - x)
+        value = pseudo_huber(error, C * x[0].numel()) if huber else error.flatten(1).square().mean(1)
+        if distance is not None:
+            weight = 1 / t if perceptual == "lpips_over_t" else 1
+            value = (1 - t) * value + weight * distance(prediction.x0, x)
+        return value.mean()
+
+    return loss
+
+
+@dataclass
+class Inverted:
+    """Data x [n, *shape] and the noise z [n, *shape] that they come from, as pairs to train on."""
+
+    x: torch.Tensor
+    z: torch.Tensor
+    device: torch.device
+
+    def __len__(self):
+        return len(self.x)
+
+    def batch(self, i):
+        return self.x[i.cpu()].to(self.device), self.z[i.cpu()].to(self.device)
+
+
+def invert(task, flow, n):
+    """The dataset with its noise, n calls of the flow for each; done in shards that outlive a kill."""
+    x, z = task.dataset.reference, []
+    for start in track(range(0, len(x), SHARD), "inversion", -(-len(x) // SHARD), scale=SHARD, unit="image"):
+        file = task.state_dir / f"inverted-{start}.safetensors"
+        try:
+            tensors, header = load_tensors(file)
+            task.ledger["seconds_before"] = task.ledger.get("seconds_before", 0.0) + header["seconds"]
+        except CheckpointError:
+            before, rows = time.monotonic(), range(start, min(start + SHARD, len(x)))
+            noise = task.latents(rows, "inversion").to(task.device)
+            tensors = {"z": upwards(flow, x[rows.start : rows.stop].to(task.device), noise, n).cpu()}
+            save_tensors(file, tensors, {"seconds": time.monotonic() - before})
+        z.append(tensors["z"])
+    task.ledger["teacher_calls"] = task.ledger.get("teacher_calls", 0) + n * len(x)
+    return Inverted(x, torch.cat(z), task.device)
+
+
+@torch.no_grad()
+def upwards(flow, x, noise, n):
+    """Euler from a little noise to all: z = (1 - t) x + t noise at t = 1e-3, then dz = v dt up to t = 1 in n calls."""
+    t = [START, *(i / n for i in range(1, n + 1))]
+    z = flow.path.interpolate(x, noise, START)
+    for now, after in pairwise(t):
+        z = z + (after - now) * flow(z, now).velocity
+    return z
