@@ -89,9 +89,8 @@ class MethodCard(Strict):
     # accelerators
     enter_on: list[str] | None = None  # the baselines on which `all` enters it (default: all that it supports)
     solvers: list[str] | Literal["all", "own"] = "all"
-    teacher: Literal["pairs", "paths"] | None = (
-        None  # learns from the ends, or all nodes, of its teacher's trajectories
-    )
+    # learns from its teacher's trajectories, of which this is kept: their ends, or all nodes
+    teacher: Literal["pairs", "paths"] | None = None
     budget: Literal["fit", "train"] = "fit"  # train: a network from scratch, on the baseline's own budget
 
     @model_validator(mode="after")

@@ -2,14 +2,14 @@
 
 They lie in shards beside a manifest that says whose they are: teacher, its weights, solver, seed, type, count. Noise
 follows from its index (`fewstep.seeds`) and is not stored. A shard is written whole or not at all; one that is missing
-or fails its checksum is made again, one of another teacher, seed or solver is refused.
+or fails its checksum is made again; one of another teacher, seed or solver is refused by what reads pairs.
 """
 
 from __future__ import annotations
 
 import math
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
@@ -97,11 +97,11 @@ class Pairs:
 class PairMaker:
     """Makes and reads the shards of one source.
 
-    folder  where they lie
-    fields  -> a fresh field over the teacher, with the set's NFE as its budget
-    solver  sample(field, latents, nfe)
-    key     of the job that makes pairs: it replaces shards of another source, or made by other code. A job that reads
-            pairs has none, and refuses another source's.
+    folder   where they lie
+    fields   -> a fresh field over the teacher, with the set's NFE as its budget
+    solver   sample(field, latents, nfe)
+    key      stands for the code; a shard of another key is made again
+    replace  whether shards of another source are made again, too, or refused
     """
 
     source: Source
@@ -111,18 +111,28 @@ class PairMaker:
     solver: Callable[..., Tensor]
     device: torch.device
     key: str = ""
+    replace: bool = False
     calls: float = 0.0  # network calls of single samples that the pairs took, now or before
     seconds: float = 0.0
     seconds_before: float = 0.0  # of those, the ones that other processes spent
 
     def pairs(self) -> Pairs:
         """All pairs of the set. Raises UserError for pairs of another source, Diverged for samples not finite."""
-        n, shards = self.source.set.n, []
-        starts = range(0, n, SHARD)
+        stored = times = None
+        for rows, tensors in self.shards():
+            if stored is None:  # one allocation: there may be many pairs
+                stored = tensors["x"].new_empty(self.source.set.n, *tensors["x"].shape[1:])
+                times = tensors.get("times")
+            stored[rows.start : rows.stop] = tensors["x"]
+        return Pairs(self.source, stored, times, self.device)
+
+    def shards(self) -> Iterator[tuple[range, dict[str, Tensor]]]:
+        """The indices and tensors of each shard of the set, read or made."""
+        n, starts = self.source.set.n, range(0, self.source.set.n, SHARD)
         label = f"pairs {self.source.dataset}/{self.source.teacher} {self.source.set.series}"
         for start in track(starts, label, len(starts), scale=SHARD, unit="pair"):
-            shards.append(self.shard(range(start, min(start + SHARD, n))))
-        return Pairs(self.source, torch.cat([s["x"] for s in shards]), shards[0].get("times"), self.device)
+            rows = range(start, min(start + SHARD, n))
+            yield rows, self.shard(rows)
 
     def shard(self, indices: range) -> dict[str, Tensor]:
         """One shard, from its file or made. What is stored may hold more pairs than are asked for."""
@@ -150,11 +160,9 @@ class PairMaker:
             tensors, header = load_tensors(file)
         except CheckpointError:
             return None
-        if self.key and header.get("key") not in (self.key, ""):
-            return None
         if (identity := header.get("identity")) == self.source.identity:
-            return tensors, header
-        if self.key:
+            return (tensors, header) if header.get("key") == self.key else None
+        if self.replace:
             return None
         raise UserError(f"{file}: {_difference(identity, self.source)}; delete {file.parent} and run again")
 

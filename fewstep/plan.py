@@ -18,7 +18,8 @@ from fewstep.errors import UserError
 from fewstep.facts import DATASETS, SECOND_BACKEND
 from fewstep.files import digest
 from fewstep.layout import CONTROL, Layout
-from fewstep.pairset import DTYPES, PairSet
+from fewstep.pairset import DTYPES, PATHS, PairSet
+from fewstep.pairset import PARAMS as PAIR_PARAMS
 from fewstep.registry import Method
 from fewstep.suggest import unknown
 
@@ -183,7 +184,8 @@ class Plan:
         if own and own.builds_on:
             parent = registry.get(own.builds_on, "accelerator")
             mine, theirs = (self.params(job.dataset, method) for method in (own, parent))
-            differ = sorted(k for k in mine if mine[k] != theirs[k] and k not in own.form.params)
+            free = {*own.form.params, *(PAIR_PARAMS if own.card.teacher else ())}  # each round draws pairs of its own
+            differ = sorted(k for k in mine if mine[k] != theirs[k] and k not in free)
             if differ:
                 raise UserError(f"{at}.methods: {own.id} uses the fit of {parent.id}; set {differ[0]} there")
         if own and own.card.budget == "train":
@@ -236,6 +238,7 @@ class Plan:
                 continue
             wanted = own.solvers if own else "all"
             names, solvers = self._solvers_of(dataset, fitted.model)
+            before = len(entrants)
             for solver in solvers:
                 if _supports(solver, fitted.baseline) and (
                     wanted == "all" or {solver.id, solver.card.name} & set(wanted)
@@ -245,6 +248,9 @@ class Plan:
                         made_for = self._nfes(section, own, explicit=True)
                         nfes = tuple(nfe for nfe in nfes if nfe in made_for)
                     entrants += [Entrant(fitted, solver.id, nfes)] if nfes else []
+            if wanted != "all" and section.accelerators != "all" and len(entrants) == before:
+                can = f"is sampled with {', '.join(wanted)}; name one of them among its solvers"
+                raise UserError(f"config: datasets.{dataset}: {fitted.model} {can}")
         nothing = Fitted(dataset, section.train_seeds[0], NONE)
         entrants += [Entrant(nothing, c.id, (0,), control=True) for c in self._chosen(dataset, "control")]
         return entrants
@@ -346,14 +352,18 @@ class Plan:
         if method is None or method.card.teacher is None:
             return None
         pairs = PairSet.of(method.card.teacher, self.params(fitted.dataset, method))
-        if pairs.n == 0:
-            return None
         solver, at = registry.get(pairs.solver, "solver"), f"config: datasets.{fitted.dataset}.methods.{method.id}"
-        if not solver.nfe.allows(pairs.nfe):
+        if not isinstance(pairs.n, int) or pairs.n < 0:
+            raise UserError(f"{at}.pairs is their number, 0 or more; got {pairs.n}")
+        if not isinstance(pairs.nfe, int) or not solver.nfe.allows(pairs.nfe):
             raise UserError(f"{at}: {solver.id} makes NFE {solver.nfe.describe()}; not pair_nfe: {pairs.nfe}")
+        if pairs.keep == PATHS and solver.nfe.step != 1:
+            raise UserError(f"{at}: paths need a solver of one call a step, e.g. euler; not pair_solver: {solver.id}")
         if pairs.dtype not in DTYPES:
             raise UserError(f"{at}.pair_dtype: {unknown('type', pairs.dtype, DTYPES)}")
-        return pairs
+        if pairs.dtype != DTYPES[0] and DATASETS[fitted.dataset].family != "image":
+            raise UserError(f"{at}.pair_dtype: only images are stored as {pairs.dtype}; write {DTYPES[0]}")
+        return pairs if pairs.n else None
 
     def pair_files(self, layout: Layout, fitted: Fitted) -> list[Path]:
         """The manifest of the pairs that a fit learns from, if it learns from any."""

@@ -13,7 +13,7 @@ from fewstep.task import Task
 from fewstep.training import train
 
 
-def fit_to_pairs(task: Task, student: Model, pairs: Pairs, loss: Callable[..., Tensor], name: str = "train") -> Model:
+def fit_to_pairs(task: Task, student: Model, pairs: Pairs, loss: Callable[..., Tensor]) -> Model:
     """Minimise `loss(model, x0, z, rng)` on pairs drawn with replacement, and return the averaged model."""
 
     def draw(n: int, rng: torch.Generator) -> Tensor:
@@ -22,4 +22,4 @@ def fit_to_pairs(task: Task, student: Model, pairs: Pairs, loss: Callable[..., T
     def on_batch(model: Model, i: Tensor, rng: torch.Generator) -> Tensor:
         return loss(model, *pairs.batch(i), rng)
 
-    return train(task, student, on_batch, name=name, draw=draw)
+    return train(task, student, on_batch, draw=draw)

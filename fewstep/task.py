@@ -18,7 +18,7 @@ from fewstep.data.dataset import Dataset
 from fewstep.errors import FewstepError
 from fewstep.field import Field
 from fewstep.model import Model, build_model
-from fewstep.pairs import PairMaker, Pairs, Source
+from fewstep.pairs import PairMaker, Pairs
 from fewstep.paths import Path as DiffusionPath
 
 
@@ -29,7 +29,7 @@ class Task:
     baseline   the fitted baseline that an accelerator starts from (None for a baseline's own fit)
     loss       how that baseline is trained: loss(model, x0, eps, rng, **condition) -> scalar
     parent     the fit that this one builds on, where the method says so
-    source     whose ODE the pairs are of that this fit learns from, where the method says so; they lie in pairs_dir
+    pair_maker what makes, or reads, the teacher's pairs, where the method says that it learns from some
     ledger     costs that the method reports, e.g. {"teacher_calls": 8192}
     """
 
@@ -46,8 +46,7 @@ class Task:
     schedule: str = "uniform"
     ledger: dict[str, Any] = field(default_factory=dict)
     solver_of: Callable[[str], Callable[..., Tensor]] | None = None
-    source: Source | None = None
-    pairs_dir: Path | None = None
+    pair_maker: PairMaker | None = None
 
     @property
     def teacher(self) -> Model:
@@ -77,20 +76,11 @@ class Task:
     def pairs(self) -> Pairs:
         """The teacher's pairs (noise, sample); their cost goes into the ledger. Missing shards are made.
 
-        Raises UserError for stored pairs of another source, FewstepError where method.yaml asks for none.
+        Raises UserError for stored pairs of another source, FewstepError where none are asked for.
         """
-        if self.source is None:
-            raise FewstepError("a fit that learns from pairs says `teacher: pairs` (or paths) in method.yaml")
-        schedule = self.parent.card["schedule"] if self.parent else self.schedule
-        how = self.source.set
-        maker = PairMaker(
-            source=self.source,
-            folder=self.pairs_dir,
-            shape=self.dataset.shape,
-            fields=lambda: Field(self.teacher, self.teacher.path, schedule, budget=how.nfe),
-            solver=self.solver(how.solver),
-            device=self.device,
-        )
+        maker = self.pair_maker
+        if maker is None:
+            raise FewstepError("to learn from pairs, method.yaml needs `teacher: pairs` (or paths) and `pairs` above 0")
         pairs = maker.pairs()
         self.ledger["teacher_calls"] = self.ledger.get("teacher_calls", 0) + round(maker.calls)
         self.ledger["seconds_before"] = self.ledger.get("seconds_before", 0.0) + maker.seconds_before

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import contextlib
 import inspect
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from functools import cached_property, partial
 from pathlib import Path
@@ -14,7 +15,7 @@ from torch import Tensor
 from fewstep import data, registry
 from fewstep.checkpoints import State, load_state
 from fewstep.config import Study
-from fewstep.errors import OK, Upstream, UserError
+from fewstep.errors import OK, FewstepError, Skipped, Upstream, UserError, WeightsMissing, WriteError, one_line
 from fewstep.facts import DATASETS
 from fewstep.field import Field
 from fewstep.files import read_json
@@ -110,6 +111,19 @@ def load_fitted(layout: Layout, fitted: Fitted, device: torch.device) -> Loaded:
     if state.model is not None:
         state.model.to(device)
     return Loaded(fitted, state, device)
+
+
+@contextlib.contextmanager
+def own_failures() -> Iterator[None]:
+    """A method's complaint is the failure of its own job; the other jobs go on. Missing weights skip it."""
+    try:
+        yield
+    except WriteError:
+        raise
+    except WeightsMissing as missing:  # of a pretrained network that the method trains by
+        raise Skipped(f"{missing.reason}: {missing}") from missing
+    except UserError as error:
+        raise FewstepError(one_line(error)) from error
 
 
 def solver_call(plan: Plan, dataset: str, id: str) -> Callable[..., Tensor]:

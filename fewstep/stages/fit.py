@@ -8,15 +8,24 @@ from pathlib import Path
 from fewstep import data, registry
 from fewstep.checkpoints import State, checksum, save_state
 from fewstep.device import lease
-from fewstep.errors import OK, FewstepError, Skipped, Upstream, UserError, WeightsMissing, WriteError, one_line
+from fewstep.errors import OK, FewstepError, Upstream
 from fewstep.files import read_json
 from fewstep.layout import Layout
 from fewstep.pairs import check
 from fewstep.plan import NONE, Fitted, Plan
 from fewstep.provenance import provenance
 from fewstep.registry import Method
-from fewstep.stages.common import Loaded, layout_of, load_fitted, load_plan, set_threads, solver_call, training_loss
-from fewstep.stages.pairs import source_of
+from fewstep.stages.common import (
+    Loaded,
+    layout_of,
+    load_fitted,
+    load_plan,
+    own_failures,
+    set_threads,
+    solver_call,
+    training_loss,
+)
+from fewstep.stages.pairs import maker_of
 from fewstep.task import Task
 
 
@@ -64,24 +73,22 @@ def run(study: str, results: str, dataset: str, seed: int, model: str, state_dir
 
 def _on_others(task: Task, plan: Plan, layout: Layout, fitted: Fitted) -> None:
     """Give the task of an accelerator its baseline, how that is trained, the fit that it builds on, and pairs."""
-    first, *parents = (load_fitted(layout, other, task.device).state for other in fitted.upstream)
+    first, *parents = (load_fitted(layout, other, task.device) for other in fitted.upstream)
+    teacher = parents[0] if parents else first
     baseline = registry.get(fitted.baseline, "baseline")
-    task.baseline = first.model
+    task.baseline = first.state.model
     task.loss = training_loss(baseline, plan.params(fitted.dataset, baseline))
     if parents:
-        task.parent = parents[0]
+        task.parent = teacher.state
         # What a chain of fits cost is the cost of its last.
         task.ledger |= {name: task.parent.info[name] for name in ("steps", "teacher_calls") if name in task.parent.info}
     if wanted := plan.pair_set(fitted):
-        teacher = fitted.upstream[-1]
-        at = teacher.dataset, teacher.seed, teacher.model
-        file = layout.pairs(*at, wanted.name)
-        task.source = source_of(plan, layout, teacher, wanted)
-        task.pairs_dir = layout.shards(*at, wanted.series)
+        (file,) = plan.pair_files(layout, fitted)
         manifest = read_json(file)
         if manifest["status"] != OK:
-            raise Upstream(f"there are no pairs of {teacher.model}: {manifest['reason']}", manifest["status"])
-        check(manifest, file, task.source)
+            raise Upstream(f"there are no pairs of {teacher.fitted.model}: {manifest['reason']}", manifest["status"])
+        task.pair_maker = maker_of(plan, layout, teacher, wanted)
+        check(manifest, file, task.pair_maker.source)
 
 
 def _fit(task: Task, method: Method, baseline: Method) -> State:
@@ -92,14 +99,8 @@ def _fit(task: Task, method: Method, baseline: Method) -> State:
         fit = method.verb("fit")
         if fit is None:
             raise FewstepError(f"{method.id}: method.py has no function fit(task)")
-        try:
+        with own_failures():
             state = fit(task)
-        except WriteError:
-            raise
-        except WeightsMissing as missing:  # of a pretrained network that the method trains by
-            raise Skipped(f"{missing.reason}: {missing}") from missing
-        except UserError as error:  # a method's complaint is its own failure; the other jobs go on
-            raise FewstepError(one_line(error)) from error
         if not isinstance(state, State):
             raise FewstepError(
                 f"{method.id}: fit(task) returned {type(state).__name__}, not a State (task.state(model))"

@@ -8,21 +8,29 @@ from fewstep import registry
 from fewstep.device import lease
 from fewstep.errors import OK
 from fewstep.files import write_json
-from fewstep.headers import read_header
 from fewstep.layout import Layout
 from fewstep.pairs import PairMaker, Source
 from fewstep.pairset import PairSet
 from fewstep.plan import Fitted, Plan
 from fewstep.provenance import provenance
-from fewstep.stages.common import layout_of, load_fitted, load_plan, set_threads, solver_call
+from fewstep.stages.common import Loaded, layout_of, load_fitted, load_plan, own_failures, set_threads, solver_call
 
 
-def source_of(plan: Plan, layout: Layout, teacher: Fitted, pairs: PairSet) -> Source:
-    """Whose ODE a set of pairs is of, by what the teacher's file says."""
-    header = read_header(layout.model(teacher.dataset, teacher.seed, teacher.model))
-    weights = header.get("info", {}).get("weights_sha256", "")
-    params = plan.params(teacher.dataset, registry.get(pairs.solver, "solver"))
-    return Source(teacher.dataset, teacher.seed, teacher.model, weights, pairs, params)
+def maker_of(plan: Plan, layout: Layout, teacher: Loaded, pairs: PairSet, replace: bool = False) -> PairMaker:
+    """What makes the pairs of a model, or reads them. `replace`: what is there of another model is made again."""
+    fitted = teacher.fitted
+    at = fitted.dataset, fitted.seed, fitted.model
+    params = plan.params(fitted.dataset, registry.get(pairs.solver, "solver"))
+    return PairMaker(
+        source=Source(*at, teacher.state.info["weights_sha256"], pairs, params),
+        folder=layout.shards(*at, pairs.series),
+        shape=teacher.shape,
+        fields=lambda: teacher.plain_field(budget=pairs.nfe),
+        solver=solver_call(plan, fitted.dataset, pairs.solver),
+        device=teacher.device,
+        key=plan.pairs_key(fitted, pairs),
+        replace=replace,
+    )
 
 
 def run(
@@ -34,17 +42,11 @@ def run(
     teacher, wanted = Fitted.named(dataset, seed, model), PairSet.named(pairs)
     with lease(Path(state_dir)) as device:
         loaded = load_fitted(layout, teacher, device)
-        maker = PairMaker(
-            source=source_of(plan, layout, teacher, wanted),
-            folder=layout.shards(dataset, seed, model, wanted.series),
-            shape=loaded.shape,
-            fields=lambda: loaded.plain_field(budget=wanted.nfe),
-            solver=solver_call(plan, dataset, wanted.solver),
-            device=device,
-            key=plan.pairs_key(teacher, wanted),
-        )
-        drawn = maker.pairs()
-        manifest = {"status": OK, "reason": "", "identity": maker.source.identity, "n": len(drawn)}
+        with own_failures():
+            maker = maker_of(plan, layout, loaded, wanted, replace=True)
+            for _ in maker.shards():
+                pass
+        manifest = {"status": OK, "reason": "", "identity": maker.source.identity, "n": wanted.n}
         manifest |= {"calls": maker.calls, "seconds": round(maker.seconds, 2)}
         manifest |= {"key": maker.key, "provenance": provenance(plan.study, device)}
         write_json(layout.pairs(dataset, seed, model, pairs), manifest)

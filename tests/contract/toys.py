@@ -19,7 +19,7 @@ from fewstep.checkpoints import State
 from fewstep.config import Training
 from fewstep.field import Field
 from fewstep.model import Model, build_model
-from fewstep.pairs import Source
+from fewstep.pairs import PairMaker, Source
 from fewstep.pairset import PairSet
 from fewstep.paths import PATHS
 from fewstep.plan import NONE, OWN, Fitted
@@ -198,21 +198,29 @@ def toy_task(
         baseline=model,
         loss=training_loss(baseline, baseline.params(dataset)) if baseline else None,
         schedule=(baseline or method).card.schedule,
-        source=source_of(method, dataset, model),
-        pairs_dir=state_dir / "pairs",
+        pair_maker=pair_maker(method, state_dir / "pairs", dataset, model, baseline),
         solver_of=lambda id: partial(
             registry.get(id, "solver").verb("sample"), **registry.get(id, "solver").params(dataset)
         ),
     )
 
 
-def source_of(method: Method, dataset: str, model: Model | None) -> Source | None:
+def pair_maker(
+    method: Method, folder: Path, dataset: str, model: Model | None, baseline: Method | None
+) -> PairMaker | None:
     """A few pairs of the model, if the method learns from some."""
-    if method.card.teacher is None or model is None:
-        return None
     params = method.params(dataset)
-    pairs = PairSet.of(method.card.teacher, {**params, "pairs": min(params["pairs"], 40), "pair_nfe": 9})
-    return Source(dataset, 0, "toy", "", pairs) if pairs.n else None
+    if method.card.teacher is None or model is None or not params["pairs"]:
+        return None
+    pairs = PairSet.of(method.card.teacher, {**params, "pairs": 40, "pair_nfe": 9})
+    return PairMaker(
+        source=Source(dataset, 0, "toy", "", pairs),
+        folder=folder,
+        shape=tuple(model.card["shape"]),
+        fields=lambda: Field(model, model.path, baseline.card.schedule, budget=9),
+        solver=partial(registry.get(pairs.solver, "solver").verb("sample")),
+        device=torch.device("cpu"),
+    )
 
 
 def parent_of(method: Method, folder: Path, baseline: Method, model: Model, dataset: str) -> State | None:

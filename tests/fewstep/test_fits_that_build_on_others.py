@@ -80,6 +80,27 @@ def test_a_solver_that_cannot_make_the_calls_is_refused():
         plan("rf+reflow", methods={"reflow": {"pair_nfe": 30}})
     with pytest.raises(UserError, match="unknown type 'float16'"):
         plan("rf+reflow", methods={"reflow": {"pair_dtype": "float16"}})
+    with pytest.raises(UserError, match="only images are stored as uint8; write float32"):
+        plan("rf+reflow", methods={"reflow": {"pair_dtype": "uint8"}})
+    with pytest.raises(
+        UserError, match=r"boss: paths need a solver of one call a step, e\.g\. euler; not pair_solver: heun"
+    ):
+        plan("rf+boss", methods={"boss": {"pair_solver": "heun", "pair_nfe": 99}})
+    for n in (None, -5):
+        with pytest.raises(UserError, match=f"reflow.pairs is their number, 0 or more; got {n}"):
+            plan("rf+reflow", methods={"reflow": {"pairs": n}})
+
+
+def test_a_round_may_draw_its_own_number_of_pairs():
+    p = plan("rf+reflow", "rf+reflow-2", methods={"reflow-2": {"pairs": 64}})
+    assert {(teacher.model, pairs.n) for teacher, pairs in p.pairs} == {("rf", 8192), ("rf+reflow", 64)}
+
+
+def test_a_model_that_none_of_the_solvers_may_sample_is_refused():
+    with pytest.raises(
+        UserError, match=r"rf\+reflow-distilled2 is sampled with euler; name one of them among its solvers"
+    ):
+        Plan(make_study(changed(defaults={"accelerators": ["rf+reflow", "rf+reflow-distilled2"], "solvers": ["heun"]})))
 
 
 def test_a_model_made_for_one_nfe_is_entered_there_alone():

@@ -126,21 +126,25 @@ def test_pairs_of_another_teacher_are_refused_in_one_line(tmp_path, other, says)
     check({"identity": SOURCE.identity}, tmp_path / "x.json", replace(SOURCE, set=replace(MOONS, n=7)))
 
 
-def test_the_job_that_makes_pairs_replaces_what_is_of_another_teacher_or_code(tmp_path):
+def test_what_other_code_made_is_made_again(tmp_path):
+    maker(tmp_path, key="old").pairs()
+    before = (tmp_path / "0.safetensors").stat().st_mtime_ns
+    maker(tmp_path, key="old").pairs()
+    assert (tmp_path / "0.safetensors").stat().st_mtime_ns == before
+    maker(tmp_path, key="new").pairs()
+    assert (tmp_path / "0.safetensors").stat().st_mtime_ns > before
+    assert load_tensors(tmp_path / "0.safetensors")[1]["key"] == "new"
+
+
+def test_the_job_that_makes_pairs_replaces_what_is_of_another_teacher(tmp_path):
     other = random_model("rf", (2,))
     with torch.no_grad():
         next(other.parameters()).add_(0.1)
-    maker(tmp_path, key="old").pairs()
-    retrained = maker(tmp_path, replace(SOURCE, weights="weights-b"), other, key="old").pairs()
-    assert torch.equal(
-        retrained.stored, maker(tmp_path / "alone", replace(SOURCE, weights="weights-b"), other).pairs().stored
-    )
-    file = tmp_path / "0.safetensors"
-    before = file.stat().st_mtime_ns
-    maker(tmp_path, replace(SOURCE, weights="weights-b"), other, key="old").pairs()
-    assert file.stat().st_mtime_ns == before
-    maker(tmp_path, replace(SOURCE, weights="weights-b"), other, key="new").pairs()
-    assert file.stat().st_mtime_ns > before
+    maker(tmp_path).pairs()
+    source = replace(SOURCE, weights="weights-b")
+    retrained = maker(tmp_path, source, other, replace=True).pairs()
+    assert torch.equal(retrained.stored, maker(tmp_path / "alone", source, other).pairs().stored)
+    assert torch.equal(retrained.stored, maker(tmp_path, source, other).pairs().stored)
 
 
 def test_paths_keep_every_node_of_eulers_way(tmp_path):

@@ -8,9 +8,10 @@ from itertools import pairwise
 import torch
 
 from fewstep.checkpoints import load_tensors, save_tensors
-from fewstep.errors import CheckpointError
+from fewstep.errors import CheckpointError, UserError
 from fewstep.losses import pseudo_huber, u_shaped, uniform
 from fewstep.model import Model
+from fewstep.pairs import SHARD
 from fewstep.paths import RF
 from fewstep.perceptual import lpips
 from fewstep.progress import track
@@ -20,12 +21,13 @@ from fewstep.suggest import one_of
 T_MIN, T_MAX = 1e-5, 1 - 1e-5  # of the training's times
 C = 0.00054  # pseudo-Huber's constant for each element of a sample
 START = 1e-3  # the time at which an inversion starts
-SHARD = 1024
 
 
 def fit(task):
     p = task.params
     loss = loss_of(p, task.device)  # first: where LPIPS has no weights there is nothing to make
+    if p["real"] and not 1 <= p["inversion_nfe"] < 1 / START:
+        raise UserError(f"rfpp inverts with 1 to {1 / START - 1:.0f} calls (inversion_nfe); got {p['inversion_nfe']}")
     pairs = invert(task, straight(task.baseline), p["inversion_nfe"]) if p["real"] else task.pairs()
     return task.state(fit_to_pairs(task, straight(task.teacher).requires_grad_(True), pairs, loss))
 
