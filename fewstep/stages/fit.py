@@ -8,7 +8,7 @@ from pathlib import Path
 from fewstep import data, registry
 from fewstep.checkpoints import State, checksum, save_state
 from fewstep.device import lease
-from fewstep.errors import OK, FewstepError, Upstream
+from fewstep.errors import OK, FewstepError, Upstream, UserError
 from fewstep.files import read_json
 from fewstep.layout import Layout
 from fewstep.pairs import check
@@ -56,6 +56,7 @@ def run(study: str, results: str, dataset: str, seed: int, model: str, state_dir
         if task.parent:
             spent += task.parent.info["seconds"]
         state.info["seconds"] = round(spent, 2)
+        state.info.pop("seconds_before", None)
         state.info["from_scratch"] = method is baseline or method.card.budget == "train"
         state.info["weights_sha256"] = checksum(state.model.state_dict()) if state.model is not None else ""
         state.info["flops_per_call"] = Loaded(fitted, state, device).flops_per_call()
@@ -84,6 +85,9 @@ def _on_others(task: Task, plan: Plan, layout: Layout, fitted: Fitted) -> None:
         task.ledger |= {name: task.parent.info[name] for name in ("steps", "teacher_calls") if name in task.parent.info}
     if wanted := plan.pair_set(fitted):
         (file,) = plan.pair_files(layout, fitted)
+        if not file.exists():
+            how = f"--dataset {fitted.dataset} --seed {fitted.seed} --model {teacher.fitted.model} --pairs {wanted.name}"
+            raise UserError(f"{file} does not exist; draw these pairs first: python -m fewstep pairs {how}")
         manifest = read_json(file)
         if manifest["status"] != OK:
             raise Upstream(f"there are no pairs of {teacher.fitted.model}: {manifest['reason']}", manifest["status"])
