@@ -40,7 +40,7 @@ def of_model(model: str) -> str:
 def marks(solver: str) -> tuple[str, tuple[float, ...]]:
     """Marker and dash of a solver, in matplotlib's terms; a method without a preset has a solid line."""
     _, place, preset = _place(solver)
-    return MARKERS[(place + preset) % len(MARKERS)], DASHES[(preset + place // len(MARKERS)) % len(DASHES)]
+    return MARKERS[(place + preset) % len(MARKERS)], DASHES[(preset + 3 * (place // len(MARKERS))) % len(DASHES)]
 
 
 def hollow(solver: str) -> bool:

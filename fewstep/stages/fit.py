@@ -86,7 +86,8 @@ def _on_others(task: Task, plan: Plan, layout: Layout, fitted: Fitted) -> None:
     if wanted := plan.pair_set(fitted):
         (file,) = plan.pair_files(layout, fitted)
         if not file.exists():
-            how = f"--dataset {fitted.dataset} --seed {fitted.seed} --model {teacher.fitted.model} --pairs {wanted.name}"
+            of = teacher.fitted
+            how = f"--dataset {of.dataset} --seed {of.seed} --model {of.model} --pairs {wanted.name}"
             raise UserError(f"{file} does not exist; draw these pairs first: python -m fewstep pairs {how}")
         manifest = read_json(file)
         if manifest["status"] != OK:
