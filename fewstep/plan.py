@@ -379,7 +379,7 @@ class Plan:
     @cached_property
     def pairs(self) -> list[tuple[Fitted, PairSet]]:
         """All pairs that the study's fits learn from, with the model whose they are."""
-        wanted = ((f.upstream[-1], self.pair_set(f)) for f in self.fitted if self.pair_set(f))
+        wanted = ((f.upstream[-1], pairs) for f in self.fitted if (pairs := self.pair_set(f)))
         return list(dict.fromkeys(wanted))
 
     def budget(self, fitted: Fitted) -> Training:

@@ -50,23 +50,23 @@ class Method:
     @property
     def data(self) -> str:
         """What it runs on: `image`, `vector` or `any`."""
-        return self.form.data if self.form and self.form.data else self.card.supports.data
+        return self._form_or("data", self.card.supports.data)
 
     @property
     def nfe(self) -> NFE | None:
-        return self.form.nfe if self.form and self.form.nfe else self.card.nfe
+        return self._form_or("nfe", self.card.nfe)
 
     @property
     def order(self) -> float | None:
-        return self.form.order if self.form and self.form.order is not None else self.card.order
+        return self._form_or("order", self.card.order)
 
     @property
     def order_graded(self) -> float | None:
-        return self.form.order_graded if self.form and self.form.order_graded is not None else self.card.order_graded
+        return self._form_or("order_graded", self.card.order_graded)
 
     @property
     def exact(self) -> bool:
-        return self.form.exact if self.form and self.form.exact is not None else self.card.exact
+        return self._form_or("exact", self.card.exact)
 
     @property
     def builds_on(self) -> str | None:
@@ -83,7 +83,7 @@ class Method:
     @property
     def solvers(self) -> list[str] | str:
         """What a fitted model is sampled with: solvers, `all`, or `own`."""
-        return self.form.solvers if self.form and self.form.solvers is not None else self.card.solvers
+        return self._form_or("solvers", self.card.solvers)
 
     @property
     def learns(self) -> bool:
@@ -93,6 +93,11 @@ class Method:
     @property
     def stochastic(self) -> bool:
         return bool(self.form and self.form.stochastic)
+
+    def _form_or(self, key: str, default: Any) -> Any:
+        """What the preset says of `key`, or else the card's `default`."""
+        own = getattr(self.form, key, None)
+        return default if own is None else own
 
     def params(self, dataset: str, overrides: dict[str, Any] | None = None) -> dict[str, Any]:
         """Defaults, then the paper's values for the dataset, then the preset, then the study's overrides."""

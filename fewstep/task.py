@@ -82,8 +82,7 @@ class Task:
         if maker is None:
             raise FewstepError("to learn from pairs, method.yaml needs `teacher: pairs` (or paths) and `pairs` above 0")
         pairs = maker.pairs()
-        self.ledger["teacher_calls"] = self.ledger.get("teacher_calls", 0) + round(maker.calls)
-        self.ledger["seconds_before"] = self.ledger.get("seconds_before", 0.0) + maker.seconds_before
+        self.spend(teacher_calls=round(maker.calls), seconds_before=maker.seconds_before)
         return pairs
 
     def student(self) -> Model:
@@ -93,6 +92,11 @@ class Task:
     def solver(self, id: str) -> Callable[..., Tensor]:
         """A solver of the registry by name: `solver(field, latents, nfe)`, its parameters filled in."""
         return self.solver_of(id)
+
+    def spend(self, **costs: float) -> None:
+        """Add costs to the ledger: teacher_calls, steps, seconds_before (by processes before this one)."""
+        for name, cost in costs.items():
+            self.ledger[name] = self.ledger.get(name, 0) + cost
 
     def state(self, model: Model, **tensors: Tensor) -> State:
         """What `fit` returns. Raises FewstepError for a model that can't be built again from a card."""

@@ -140,6 +140,5 @@ def train(
         for average, current in zip(run.ema.buffers(), model.buffers(), strict=True):
             average.copy_(current)
     task.ledger.setdefault("curves", {})[name] = run.curve
-    task.ledger["steps"] = task.ledger.get("steps", 0) + budget.steps
-    task.ledger["seconds_before"] = task.ledger.get("seconds_before", 0.0) + run.spent
+    task.spend(steps=budget.steps, seconds_before=run.spent)
     return run.ema

@@ -10,12 +10,14 @@ import torch
 from small_lpips import small_lpips
 
 from fewstep import registry
+from fewstep.config import Training
 from fewstep.errors import UserError
 from fewstep.field import Field
 from fewstep.model import Model, build_model
 from fewstep.paths import RF, Prediction
 from fewstep.perceptual import lpips
 from fewstep.seeds import generator, latents
+from fewstep.task import Task
 
 METHOD = registry.get("rfpp", "accelerator")
 RULE = registry.get("rfpp_rule", "solver")
@@ -149,13 +151,8 @@ def test_inversion_undoes_the_flow_of_a_gaussian():
 
 def test_inverted_noise_is_unit_and_a_shard_is_not_made_twice(tmp_path):
     x = 0.5 * latents("inverted", 0, range(1500), (2,))
-    task = SimpleNamespace(
-        dataset=SimpleNamespace(reference=x, name="inverted", shape=(2,)),
-        latents=lambda rows, purpose: latents(purpose, 0, rows, (2,)),
-        state_dir=tmp_path,
-        device=CPU,
-        ledger={},
-    )
+    dataset = SimpleNamespace(reference=x, name="inverted", shape=(2,))
+    task = Task(dataset, {}, Training(), {}, ("train", "inverted", "rf+rfpp", 0), tmp_path)
     pairs = rfpp("invert")(task, Gaussian(0.5), 32)
     assert len(pairs) == 1500 and task.ledger["teacher_calls"] == 32 * 1500
     again, _ = pairs.batch(torch.tensor([3, 1400]))

@@ -1,7 +1,5 @@
 """$label: trains the baseline on (an example; say what the accelerator does, with paper and equation)."""
 
-import copy
-
 from fewstep.losses import flow_matching
 from fewstep.training import train
 
@@ -9,15 +7,16 @@ from fewstep.training import train
 def fit(task):
     """Fit on a trained baseline and return the result as a State.
 
-    task.baseline  the trained model, which must stay as it is: work on a copy
+    task.baseline  the trained model, which must stay as it is: task.student() is a copy to train
     task.params    the parameters of method.yaml, with the study's changes
     task.budget    steps, batch size, learning rate, …; `train` keeps to it, saves its state and resumes after a kill
     task.loss      how the baseline is trained: loss(model, x0, eps, rng, **condition)
-    task.ledger    costs to report, e.g. task.ledger["teacher_calls"]; fewstep.pairs draws pairs from a teacher
+    task.spend     adds costs to report, e.g. task.spend(teacher_calls=100)
+    task.pairs()   pairs (noise, sample) of the teacher's ODE, with `teacher: pairs` in method.yaml
 
     Optional functions beside this one: timesteps(state, nfe) where the method brings its own grid,
     field(state, latents, rng) where what was fitted is not just a network, and encoder(state, dataset) where training
     puts noise or a condition of its own beside data; tensors for them go into task.state(model, name=tensor).
     """
-    student = copy.deepcopy(task.baseline).requires_grad_(True)
+    student = task.student()
     return task.state(train(task, student, flow_matching(task.params["coupling"])))

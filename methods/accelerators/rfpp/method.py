@@ -82,14 +82,14 @@ def invert(task, flow, n):
         file = task.state_dir / f"inverted-{start}.safetensors"
         try:
             tensors, header = load_tensors(file)
-            task.ledger["seconds_before"] = task.ledger.get("seconds_before", 0.0) + header["seconds"]
+            task.spend(seconds_before=header["seconds"])
         except CheckpointError:
             before, rows = time.monotonic(), range(start, min(start + SHARD, len(x)))
             noise = task.latents(rows, "inversion").to(task.device)
             tensors = {"z": upwards(flow, x[rows.start : rows.stop].to(task.device), noise, n).cpu()}
             save_tensors(file, tensors, {"seconds": time.monotonic() - before})
         z.append(tensors["z"])
-    task.ledger["teacher_calls"] = task.ledger.get("teacher_calls", 0) + n * len(x)
+    task.spend(teacher_calls=n * len(x))
     return Inverted(x, torch.cat(z), task.device)
 
 
