@@ -23,9 +23,14 @@ COLUMNS = [
 INTEGERS = ["nfe", "rank", "rank_low", "rank_high", "n_values", "n_train_seeds"]
 TEXTS = ["dataset", "entrant", "label", "kind", "baseline", "accelerator", "solver", "status", "reason", "metric"]
 TEXTS += ["interval_over", "warning", "decided", "skipped"]
-MEASURED = ("nfe_measured", "gflop_per_sample", "seconds_per_sample")  # of a point, the mean over its training seeds
+# What the networks beside the model's cost, e.g. one that is called once a sample; it is part of GFLOP and seconds.
+HELPERS = ("helper_gflop_per_sample", "helper_seconds_per_sample")
+MEASURED = (  # of a point, the mean over its training seeds
+    *("nfe_measured", "gflop_per_sample", "seconds_per_sample"),
+    *HELPERS,
+)
 COSTS = [
-    *("curvature", "cfm_loss", "gflop_per_sample", "seconds_per_sample", "fit_seconds"),
+    *("curvature", "cfm_loss", "gflop_per_sample", "seconds_per_sample", *HELPERS, "fit_seconds"),
     *("solver_fit_seconds", "solver_fit_calls", "n_train_seeds"),  # of a solver that learns from the field
 ]
 SOLVER_FIT = {"solver_fit_seconds": "fit_seconds", "solver_fit_calls": "fit_teacher_calls"}

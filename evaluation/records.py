@@ -43,6 +43,8 @@ COLUMNS = {
     "nfe_measured": "float64",
     "gflop_per_sample": "float64",
     "seconds_per_sample": "float64",
+    "helper_gflop_per_sample": "float64",  # of these, what the method's networks beside the model's cost
+    "helper_seconds_per_sample": "float64",
     "n_samples": "Int64",
     "n_steps": "Int64",
     "fit_seconds": "float64",  # of this model's own fit, without its baseline's training; of a point: its solver's fit
@@ -53,6 +55,7 @@ COLUMNS = {
 }
 MEASURED = (  # of a point
     *("nfe_measured", "gflop_per_sample", "seconds_per_sample", "n_samples"),
+    *("helper_gflop_per_sample", "helper_seconds_per_sample"),
     *("fit_seconds", "fit_teacher_calls"),  # of its solver's fit
 )
 FIT = ("seconds", "steps", "teacher_calls", "parameters", "from_scratch")

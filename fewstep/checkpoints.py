@@ -71,17 +71,21 @@ def load_tensors(path: str | Path) -> tuple[dict[str, Tensor], dict[str, Any]]:
 
 
 def save_state(path: str | Path, state: State, header: dict[str, Any]) -> None:
-    """Write a fitted state; `header` is provenance (dataset, seed, parameters, …)."""
+    """Write a fitted state; `header` is provenance (dataset, seed, parameters, …), and a status other than ok of a fit
+    that ended early with these weights."""
     weights = state.model.state_dict() if isinstance(state.model, torch.nn.Module) else {}
     tensors = {f"model.{name}": tensor for name, tensor in weights.items()}
     tensors |= {f"method.{name}": tensor for name, tensor in state.tensors.items()}
-    save_tensors(path, tensors, {**header, "status": OK, "reason": "", "card": state.card, "info": state.info})
+    save_tensors(path, tensors, {"status": OK, "reason": "", **header, "card": state.card, "info": state.info})
 
 
 def load_state(path: str | Path) -> tuple[State, dict[str, Any]]:
-    """A fitted state and its header. A card with "exact" has no weights: the caller asks the dataset for the field."""
+    """A fitted state and its header. A card with "exact" has no weights: the caller asks the dataset for the field.
+
+    A fit that diverged may have left its last good weights: the header's status is for the caller to read.
+    """
     tensors, header = load_tensors(path)
-    if header.get("status", OK) != OK:
+    if "card" not in header:
         return State(None, {}), header
     own = {name.removeprefix("method."): tensor for name, tensor in tensors.items() if name.startswith("method.")}
     weights = {name.removeprefix("model."): tensor for name, tensor in tensors.items() if name.startswith("model.")}

@@ -60,6 +60,7 @@ class Preset(Strict):
     required: list[str] = []  # parameters that have no default: a study that enters this sets them
     learns: bool = True  # false: this form of a solver that learns from the field needs no fit
     solvers: list[str] | None = None  # what a fitted model of this form is sampled with (default: the card's)
+    budget: Literal["fit", "train"] | None = None  # what a fit of this form may spend (default: as the card says)
     builds_on: str | None = None  # the preset whose fit this one's starts from; "" is the method without a preset
 
 
@@ -111,7 +112,8 @@ class MethodCard(Strict):
         for dataset, params in self.datasets.items():
             if foreign := set(params) - set(self.params):
                 raise ValueError(f"datasets.{dataset} sets {sorted(foreign)}, which `params` does not list")
-        if self.budget == "train" and self.kind != "accelerator":
+        budgets = {self.budget, *(form.budget for form in self.presets.values())}
+        if "train" in budgets and self.kind != "accelerator":
             raise ValueError("`budget: train` is for accelerators that train from scratch")
         if self.teacher and (lacking := [name for name in PARAMS if name not in self.params]):
             raise ValueError(f"`teacher: {self.teacher}` needs the parameters {', '.join(lacking)}")

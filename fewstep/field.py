@@ -28,6 +28,7 @@ class Field:
     grad       keep the graph, for what is fitted through the solver
     rng        one random stream a sample, for solvers that add noise
     prior      unit latents -> the noise that sampling starts from, where a model was trained from another one
+    warp       t -> a time for each dimension of each sample, like x, where those go through noise at paces of their own
     """
 
     def __init__(
@@ -43,10 +44,12 @@ class Field:
         grad: bool = False,
         rng: SampleRng | None = None,
         prior: Callable[[Tensor], Tensor] | None = None,
+        warp: Callable[[Tensor], Tensor] | None = None,
     ):
         self.predict, self.path, self.schedule = predict, path, schedule
         self.budget, self.condition, self.timesteps = budget, condition or {}, timesteps
-        self.grad, self.rng, self.prior = grad, rng, prior
+        self.grad, self.rng, self.prior, self.warp = grad, rng, prior, warp
+        self.made_in = 0.0  # seconds that went into making this field, by networks beside its own
         self.whole = 0  # calls with all samples
         self.apart: Tensor | None = None  # calls of each sample beyond those, once there were calls with some
         self.evaluations = 0  # samples times calls
@@ -54,7 +57,7 @@ class Field:
         self.trajectory: list[tuple[Tensor, Tensor, Tensor]] | None = [] if record else None
 
     def __call__(self, x: Tensor, t: float | Tensor, rows: Tensor | None = None, of: int = 0) -> Prediction:
-        """One network call: the prediction at x [B, ...] and time t (a number, a scalar or [B]).
+        """One network call: the prediction at x [B, ...] and time t (a number, a scalar, [B], or [B, ...] like x).
 
         A solver with steps of their own for every sample calls with `rows` [b], the samples among `of` that x [b, ...]
         holds; only they are counted. Raises BudgetExceeded.

@@ -11,6 +11,8 @@ from torch import Tensor
 from fewstep.coupling import couple
 from fewstep.model import Model
 
+Warp = Callable[[Tensor], Tensor]
+
 
 def normal_like(x: Tensor, rng: torch.Generator) -> Tensor:
     """Standard normal numbers of x's shape, drawn on the CPU so that a device changes nothing."""
@@ -42,6 +44,11 @@ def pseudo_huber(difference: Tensor, c: float) -> Tensor:
     return squared / (torch.sqrt(squared + c**2) + c) / rows.shape[1]
 
 
+def unwarped(t: Tensor) -> Tensor:
+    """Every dimension at the sample's own time [B]."""
+    return t
+
+
 def velocity_matching(model: Model, x0: Tensor, eps: Tensor, t: Tensor, **condition: Tensor) -> Tensor:
     """|v(x_t, t) - d x_t/dt|^2, the conditional flow-matching loss (arXiv 2209.03003 eq. 1, 2210.02747 eq. 9)."""
     x_t = model.path.interpolate(x0, eps, t)
@@ -54,9 +61,11 @@ def noise_matching(model: Model, x0: Tensor, eps: Tensor, t: Tensor, **condition
     return (model(x_t, t, **condition).eps - eps).square().mean()
 
 
-def flow_matching_loss(model: Model, x0: Tensor, eps: Tensor, rng: torch.Generator, **condition: Tensor) -> Tensor:
-    """Velocity matching at uniform times."""
-    return velocity_matching(model, x0, eps, uniform(len(x0), rng), **condition)
+def flow_matching_loss(
+    model: Model, x0: Tensor, eps: Tensor, rng: torch.Generator, warp: Warp = unwarped, **condition: Tensor
+) -> Tensor:
+    """Velocity matching at uniform times t [B], or at a time for each dimension, warp(t) like x0."""
+    return velocity_matching(model, x0, eps, warp(uniform(len(x0), rng)), **condition)
 
 
 def on_data(loss: Callable[..., Tensor], coupling: str = "independent") -> Callable[..., Tensor]:

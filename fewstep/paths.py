@@ -258,9 +258,9 @@ def make_path(name: str) -> Path:
 
 
 def like(t: float | Tensor, x: Tensor) -> Tensor:
-    """`t` (number, scalar or [B]) in x's dtype and device, shaped to broadcast over x [B, ...]."""
+    """`t` in x's dtype and device, shaped to broadcast over x [B, ...]: a number, a scalar, [B], or [B, ...] like x."""
     t = torch.as_tensor(t, dtype=x.dtype, device=x.device)
-    return t.reshape(-1, *[1] * (x.ndim - 1)) if t.ndim else t
+    return t if t.ndim in (0, x.ndim) else t.reshape(-1, *[1] * (x.ndim - 1))
 
 
 class Prediction:

@@ -188,10 +188,6 @@ class Plan:
             differ = sorted(k for k in mine if mine[k] != theirs[k] and k not in free)
             if differ:
                 raise UserError(f"{at}.methods: {own.id} uses the fit of {parent.id}; set {differ[0]} there")
-        if own and own.card.budget == "train":
-            coupling = self.params(job.dataset, registry.get(job.baseline, "baseline")).get("coupling")
-            if coupling not in (None, "independent"):
-                raise UserError(f"{at}: {job.model} trains on independent pairs, its baseline by coupling: {coupling}")
 
     def _bases(self, dataset: str, accelerator: Method, baselines: list[Method]) -> list[str]:
         """The study's baselines that an accelerator is fitted on; `rf+reflow` in a study names one."""
@@ -386,7 +382,7 @@ class Plan:
         """What a fit may spend."""
         section = self.section(fitted.dataset)
         method = fitted.accelerator_method
-        return section.train if method is None or method.card.budget == "train" else section.fit
+        return section.train if method is None or method.budget == "train" else section.fit
 
     # What each job depends on besides its input files; a changed value reruns exactly the jobs that read it.
 
@@ -400,7 +396,7 @@ class Plan:
         settings = budget.model_dump(exclude={"checkpoint_seconds"})
         params = self.params(fitted.dataset, method)
         used = self._solvers_named(params)
-        if accelerated and method.card.budget == "train":  # by its baseline's loss
+        if accelerated and method.budget == "train":  # by its baseline's loss
             baseline = registry.get(fitted.baseline, "baseline")
             used, params = [*used, baseline], {**params, "baseline": self.params(fitted.dataset, baseline)}
         values = [fitted.__dict__, section.net.model_dump(), settings, params]

@@ -86,6 +86,11 @@ class Method:
         return self._form_or("solvers", self.card.solvers)
 
     @property
+    def budget(self) -> str:
+        """What a fit may spend: `fit`, or `train`, a baseline's own budget, for a network from scratch."""
+        return self._form_or("budget", self.card.budget)
+
+    @property
     def learns(self) -> bool:
         """Whether this form of a solver is fitted to the field before it samples."""
         return self.verb("fit") is not None and not (self.form and not self.form.learns)
@@ -141,7 +146,9 @@ def _typed(what: str, value: Any, default: Any) -> Any:
 @cache
 def _module(folder: Path) -> ModuleType:
     name = "fewstep_method_" + "_".join(folder.parts[-2:])
-    spec = importlib.util.spec_from_file_location(name, folder / "method.py")
+    # A package, so that method.py may import what lies beside it: `from .network import …`.
+    beside = {"submodule_search_locations": [str(folder)]}
+    spec = importlib.util.spec_from_file_location(name, folder / "method.py", **beside)
     module = importlib.util.module_from_spec(spec)
     sys.modules[name] = module
     spec.loader.exec_module(module)

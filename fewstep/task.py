@@ -14,9 +14,11 @@ from torch import Tensor
 from fewstep import seeds
 from fewstep.checkpoints import State
 from fewstep.config import Training
+from fewstep.coupling import COUPLINGS, couple
 from fewstep.data.dataset import Dataset
 from fewstep.errors import FewstepError
 from fewstep.field import Field
+from fewstep.losses import normal_like
 from fewstep.model import Model, build_model
 from fewstep.pairs import PairMaker, Pairs
 from fewstep.paths import Path as DiffusionPath
@@ -27,10 +29,12 @@ class Task:
     """One fit: data, parameters, budget, seed, device, and a folder to resume from.
 
     baseline   the fitted baseline that an accelerator starts from (None for a baseline's own fit)
-    loss       how that baseline is trained: loss(model, x0, eps, rng, **condition) -> scalar
+    loss       how that baseline is trained: loss(model, x0, eps, rng, **condition) -> scalar; it takes `warp`, too
+    coupling   how that baseline's training pairs data with noise
     parent     the fit that this one builds on, where the method says so
     pair_maker what makes, or reads, the teacher's pairs, where the method says that it learns from some
     ledger     costs that the method reports, e.g. {"teacher_calls": 8192}
+    diverged   why a training that was watched ended early; what `fit` then returns are its last good weights
     """
 
     dataset: Dataset
@@ -42,11 +46,13 @@ class Task:
     device: torch.device = field(default_factory=lambda: torch.device("cpu"))
     baseline: Model | None = None
     loss: Callable[..., Tensor] | None = None
+    coupling: str = COUPLINGS[0]
     parent: State | None = None
     schedule: str = "uniform"
     ledger: dict[str, Any] = field(default_factory=dict)
     solver_of: Callable[[str], Callable[..., Tensor]] | None = None
     pair_maker: PairMaker | None = None
+    diverged: str = ""
 
     @property
     def teacher(self) -> Model:
@@ -61,9 +67,21 @@ class Task:
         """Unit latents for training, one stream an index, apart from the ones that samples are judged on."""
         return seeds.latents(f"{self.dataset.name}/{purpose}", self.axes[-1], indices, self.dataset.shape)
 
-    def new_model(self, path: DiffusionPath, parametrisation: str, sigma_data: float = 0.5, **net: Any) -> Model:
+    def new_model(
+        self,
+        path: DiffusionPath,
+        parametrisation: str,
+        sigma_data: float = 0.5,
+        multidimensional: bool = False,
+        **net: Any,
+    ) -> Model:
         """A freshly initialised network on `path`, the study's with further options `net`; the global RNG stays."""
-        card = {"path": path.name, "parametrisation": parametrisation, "sigma_data": sigma_data}
+        card = {
+            "path": path.name,
+            "parametrisation": parametrisation,
+            "sigma_data": sigma_data,
+            "multidimensional": multidimensional,
+        }
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(seeds.seed_of(*self.axes, "init"))
             model = build_model({**card, "net": {**self.net, **net}, "shape": self.dataset.shape})
@@ -72,6 +90,10 @@ class Task:
     def field(self, model: Model, budget: int | None = None) -> Field:
         """A metered field over a model, on the baseline's own grid."""
         return Field(model, model.path, self.schedule, budget=budget)
+
+    def noise_for(self, x0: Tensor, rng: torch.Generator) -> Tensor:
+        """Unit noise for a batch of data x0 [B, ...], paired as in the baseline's training."""
+        return couple(x0, normal_like(x0, rng), self.coupling)
 
     def pairs(self) -> Pairs:
         """The teacher's pairs (noise, sample); their cost goes into the ledger. Missing shards are made.

@@ -13,12 +13,14 @@ from torch import Tensor, nn
 from fewstep.checkpoints import load_tensors, save_tensors
 from fewstep.config import Training
 from fewstep.errors import CheckpointError, Diverged
+from fewstep.player import Player
 from fewstep.progress import track
 from fewstep.seeds import seed_of
 from fewstep.task import Task
 
 Loss = Callable[[nn.Module, Tensor, torch.Generator], Tensor]
 CURVE_POINTS = 50
+CHECKS = 10  # of a run that is watched
 
 
 def learning_rate(budget: Training, step: int) -> float:
@@ -28,34 +30,44 @@ def learning_rate(budget: Training, step: int) -> float:
     return budget.lr * shape * min(1.0, (step + 1) / max(budget.warmup, 1))
 
 
-class _Run:
-    """Weights, their average, Adam's moments, the data RNG and the step: all that a resumed run needs."""
+def warming_up(budget: Training) -> Callable[[int], float]:
+    """step -> the rate at which an average keeps its past: min(ema, (1 + n) / (10 + n))."""
+    return lambda step: min(budget.ema, (1 + step) / (10 + step))
 
-    def __init__(self, model: nn.Module, rng: torch.Generator):
-        self.model, self.rng, self.step = model, rng, 0
-        self.ema = copy.deepcopy(model).eval().requires_grad_(False)
-        self.weights = [p for p in model.parameters() if p.requires_grad]
-        self.averages = [e for e, p in zip(self.ema.parameters(), model.parameters(), strict=True) if p.requires_grad]
-        self.optimiser = torch.optim.Adam(self.weights, lr=0.0, fused=True)
-        self.curve: list[tuple[int, float]] = []
+
+class _Run:
+    """Weights, their average, Adam's moments, the data RNG and the step: all that a resumed run needs.
+
+    good holds the average as it last passed the watch, if there is one.
+    """
+
+    def __init__(
+        self,
+        models: nn.Module,
+        averaged: nn.Module,
+        players: list[Player],
+        rng: torch.Generator,
+        watch: Callable[[nn.Module], None] | None,
+    ):
+        self.models, self.averaged, self.players, self.rng, self.step = models, averaged, players, rng, 0
+        self.watch = watch
+        self.ema = copy.deepcopy(averaged).eval().requires_grad_(False)
+        moved = {id(weight) for player in players for weight in player.weights}
+        both = [(e, p) for e, p in zip(self.ema.parameters(), averaged.parameters(), strict=True) if id(p) in moved]
+        self.averages, self.weights = [e for e, _ in both], [p for _, p in both]
+        self.good: dict[str, Tensor] = {}
+        self.curves: dict[str, list[tuple[int, float]]] = {player.name: [] for player in players}
         self.spent, self.started = 0.0, time.monotonic()  # seconds before this process, and when it began
 
     def save(self, file, key: str) -> None:
-        tensors = {f"model.{k}": v for k, v in self.model.state_dict().items()}
+        tensors = {f"model.{k}": v for k, v in self.models.state_dict().items()}
         tensors |= {f"ema.{k}": v for k, v in self.ema.state_dict().items()}
-        for index, moments in self.optimiser.state_dict()["state"].items():
-            tensors |= {f"adam.{index}.{k}": torch.as_tensor(v) for k, v in moments.items()}
+        tensors |= {f"good.{k}": v for k, v in self.good.items()}
+        for player in self.players:
+            tensors |= {f"adam.{player.name}.{k}": v for k, v in player.moments().items()}
         tensors["rng"] = self.rng.get_state()
-        save_tensors(
-            file,
-            tensors,
-            {
-                "key": key,
-                "step": self.step,
-                "curve": self.curve,
-                "seconds": self.spent + time.monotonic() - self.started,
-            },
-        )
+        seconds = self.spent + time.monotonic() - self.started
+        save_tensors(file, tensors, {"key": key, "step": self.step, "curves": self.curves, "seconds": seconds})
 
     def load(self, file, key: str) -> None:
         """Continue from `file`; a file of other settings or a broken one is left aside and training starts anew."""
@@ -68,19 +80,55 @@ class _Run:
         if header["key"] != key:
             return
         part = lambda prefix: {k[len(prefix) :]: v for k, v in tensors.items() if k.startswith(prefix)}  # noqa: E731
-        self.model.load_state_dict(part("model."))
+        self.models.load_state_dict(part("model."))
         self.ema.load_state_dict(part("ema."))
-        state = self.optimiser.state_dict()
-        for name, value in part("adam.").items():
-            index, moment = name.split(".")
-            weight = self.weights[int(index)]
-            if value.shape == weight.shape:  # in the weight's memory format, which a file does not keep
-                value = torch.empty_like(weight).copy_(value)
-            state["state"].setdefault(int(index), {})[moment] = value
-        self.optimiser.load_state_dict(state)
+        self.good = part("good.")
+        for player in self.players:
+            player.load_moments(part(f"adam.{player.name}."))
         self.rng.set_state(tensors["rng"])
-        self.step, self.curve = header["step"], [tuple(point) for point in header["curve"]]
+        self.step = header["step"]
+        self.curves = {name: [tuple(point) for point in curve] for name, curve in header["curves"].items()}
         self.spent = header["seconds"]
+
+    def turn(self, lr: float, check: bool) -> dict[str, Tensor]:
+        """A step of every player, and their losses. Raises Diverged at one that is not finite, where `check` looks."""
+        losses = {}
+        for player in self.players:
+            if len(self.players) > 1:  # no gradient for what this player doesn't move
+                for weight in (w for other in self.players for w in other.weights):
+                    weight.requires_grad_(False)
+                for weight in player.weights:
+                    weight.requires_grad_(True)
+            value = player.loss(self.rng)
+            if check and not math.isfinite(value.item()):
+                raise Diverged(f"{player.name}: the loss is {value.item()} at step {self.step}")
+            player.step(value, lr)
+            losses[player.name] = value.detach()
+        self.step += 1
+        return losses
+
+    def note(self, losses: dict[str, Tensor]) -> None:
+        """Add a point to every curve."""
+        for name, value in losses.items():
+            self.curves[name].append((self.step, float(value)))
+
+    def look(self, at_step: int) -> None:
+        """Have the average watched, and keep it as good if that raises nothing."""
+        if self.watch and self.step == at_step:
+            self.take_buffers()
+            self.watch(self.ema)
+            self.good = copy.deepcopy(self.ema.state_dict())
+
+    @torch.no_grad()
+    def average(self, rate: float) -> None:
+        """Move the average: it keeps `rate` of its past."""
+        torch._foreach_lerp_(self.averages, self.weights, 1 - rate)
+
+    @torch.no_grad()
+    def take_buffers(self) -> None:
+        """The average's buffers are the model's."""
+        for average, current in zip(self.ema.buffers(), self.averaged.buffers(), strict=True):
+            average.copy_(current)
 
 
 def train(
@@ -95,50 +143,78 @@ def train(
     """Minimise `loss(model, batch, rng)` for the task's budget and return the averaged model, in eval mode.
 
     draw(n, rng) gives a batch (default: the dataset's). after_step(model, mu) follows every step, with the rate at
-    which the average of the weights kept its past; what it keeps belongs into the model's buffers. `name` tells apart
-    the runs of one fit. The run continues from `task.state_dir/name.safetensors` if that belongs to it, and ends with
-    the same weights, bit for bit. Raises Diverged at the first loss that is not finite.
+    which the average of the weights kept its past; what it keeps belongs into the model's buffers. For the rest see
+    `play`. Raises Diverged at the first loss that is not finite.
     """
-    budget, draw = task.budget, draw or task.dataset.draw
-    run = _Run(model, task.generator(name))
+    budget, draw, device = task.budget, draw or task.dataset.draw, task.device
+
+    def of_batch(rng: torch.Generator) -> Tensor:
+        batch = draw(budget.batch, rng).to(device)
+        with torch.autocast(device.type, torch.bfloat16, enabled=device.type == "cuda"):
+            return loss(model, batch, rng)
+
+    model.train()
+    weights = [p for p in model.parameters() if p.requires_grad]
+    one = Player(name, weights, of_batch, clip=budget.clip)
+    follow = (lambda rate: after_step(model, rate)) if after_step else None
+    return play(task, model, [one], name=name, averaged=model, after_step=follow)
+
+
+def play(
+    task: Task,
+    models: nn.Module,
+    players: list[Player],
+    *,
+    name: str,
+    averaged: nn.Module,
+    rate: Callable[[int], float] | None = None,
+    images: int = 0,
+    after_step: Callable[[float], None] | None = None,
+    watch: Callable[[nn.Module], None] | None = None,
+) -> nn.Module:
+    """Let every player take one step in turn, for the steps of the task's budget; return the average of `averaged`.
+
+    models holds all that changes, `averaged` among it; rate(step) is what the average keeps of its past (default: as
+    the budget says); images, of one step, is for the progress bar (default: the budget's batch). `name` tells apart the
+    runs of one fit. The run continues from `task.state_dir/name.safetensors` if that belongs to it, and ends with the
+    same weights, bit for bit.
+
+    watch(average) looks at the averaged model ten times and raises Diverged where it has gone astray. With a watch,
+    what diverges ends with the average that passed last, and `task.diverged` says why; without one, it is raised.
+    """
+    budget, rate = task.budget, rate or warming_up(task.budget)
+    run = _Run(models, averaged, players, task.generator(name), watch)
     file = task.state_dir / f"{name}.safetensors"
     run.load(file, key := "/".join(map(str, (*task.axes, name, budget.model_dump(exclude={"checkpoint_seconds"})))))
-    saved = time.monotonic()
+    saved, title = time.monotonic(), f"{'/'.join(map(str, task.axes[1:]))} {name}"
     check_every = 1 if task.device.type == "cpu" else 50  # reading a loss makes a GPU wait
-    model.train()
-    with torch.random.fork_rng(devices=[task.device] if task.device.type == "cuda" else []):
-        steps = range(run.step, budget.steps)
-        for step in track(steps, f"{'/'.join(map(str, task.axes[1:]))} {name}", budget.steps, initial=run.step,
-                          scale=budget.batch, unit="image"):  # fmt: skip
-            torch.manual_seed(seed_of(*task.axes, name, "dropout", step))  # dropout knows no other generator
-            batch = draw(budget.batch, run.rng).to(task.device)
-            with torch.autocast(task.device.type, torch.bfloat16, enabled=task.device.type == "cuda"):
-                value = loss(model, batch, run.rng)
-            if step % check_every == 0 and not math.isfinite(value.item()):
-                raise Diverged(f"{name}: the loss is {value.item()} at step {step}")
-            run.optimiser.zero_grad(set_to_none=True)
-            value.backward()
-            torch.nn.utils.clip_grad_norm_(run.weights, budget.clip)
-            for group in run.optimiser.param_groups:
-                group["lr"] = learning_rate(budget, step)
-            run.optimiser.step()
-            rate = min(budget.ema, (1 + step) / (10 + step))
-            with torch.no_grad():  # else the averages would hold the graph of all steps
-                torch._foreach_lerp_(run.averages, run.weights, 1 - rate)
-            if after_step:
-                after_step(model, rate)
-            run.step = step + 1
-            if run.step % max(1, budget.steps // CURVE_POINTS) == 0:
-                run.curve.append((run.step, float(value.detach())))
-            if time.monotonic() - saved > budget.checkpoint_seconds:
-                run.save(file, key)
-                saved = time.monotonic()
-    run.save(file, key)
-    if not all(bool(weight.isfinite().all()) for weight in run.averages):
-        raise Diverged(f"{name}: a weight is not finite after {budget.steps} steps")
-    with torch.no_grad():
-        for average, current in zip(run.ema.buffers(), model.buffers(), strict=True):
-            average.copy_(current)
-    task.ledger.setdefault("curves", {})[name] = run.curve
-    task.spend(steps=budget.steps, seconds_before=run.spent)
+    try:
+        run.look(at_step=0)
+        with torch.random.fork_rng(devices=[task.device] if task.device.type == "cuda" else []):
+            steps = range(run.step, budget.steps)
+            for step in track(steps, title, budget.steps, initial=run.step, scale=images or budget.batch, unit="image"):
+                torch.manual_seed(seed_of(*task.axes, name, "dropout", step))  # dropout knows no other generator
+                losses = run.turn(learning_rate(budget, step), check=step % check_every == 0)
+                kept = rate(step)
+                run.average(kept)
+                if after_step:
+                    after_step(kept)
+                if run.step % max(1, budget.steps // CURVE_POINTS) == 0:
+                    run.note(losses)
+                if run.step % max(1, budget.steps // CHECKS) == 0 or run.step == budget.steps:
+                    run.look(at_step=run.step)
+                if time.monotonic() - saved > budget.checkpoint_seconds:
+                    run.save(file, key)
+                    saved = time.monotonic()
+        run.save(file, key)
+        if not all(bool(weight.isfinite().all()) for weight in run.averages):
+            raise Diverged(f"{name}: a weight is not finite after {budget.steps} steps")
+        run.take_buffers()
+    except Diverged as error:
+        if not run.good:
+            raise
+        task.diverged = str(error)
+        run.ema.load_state_dict(run.good)
+    task.ledger.setdefault("curves", {}).update(run.curves)
+    task.spend(steps=run.step, seconds_before=run.spent)
     return run.ema

@@ -10,13 +10,14 @@ from __future__ import annotations
 from decimal import Decimal
 from functools import cache
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import yaml
 from pydantic import Field, PositiveInt, field_validator, model_validator
 
 from evaluation.metrics import METRICS
 from evaluation.papers.names import CONFIDENCE, DATASETS, ON_FEATURES, PRINTED, Extractor
+from fewstep import registry
 from fewstep.errors import UserError
 from fewstep.schema import Strict, parse
 from fewstep.suggest import unknown
@@ -30,11 +31,16 @@ class Analogue(Strict):
     dataset: str
     metric: str = ""  # in place of FID and of all else that is taken on image features
     nfe: PositiveInt | None = None  # in place of the table's and its rows', e.g. of an adaptive solver's own count
+    calls: dict[PositiveInt, PositiveInt] = {}  # NFE here where the paper has another: {100: 10} shows 10 for its 100
     note: str = ""
 
     def metric_for(self, printed: str) -> str:
         """What is measured here where the paper prints `printed`."""
         return self.metric if printed in ON_FEATURES else printed
+
+    def nfe_for(self, printed: int | None) -> int | None:
+        """At which NFE ours are shown where the paper prints `printed`."""
+        return self.calls.get(printed, printed)
 
 
 class Column(Strict):
@@ -54,8 +60,12 @@ class Row(Strict):
     label: str
     values: list[Decimal | None] = []  # one a column of the paper, as printed; without any, none was found
     nfe: PositiveInt | None = None
-    # Our entrants, e.g. edm/euler or rf+reflow/*, or models, e.g. rf+reflow; the first that the study has.
+    # Our entrants, e.g. edm/euler or rf+reflow/*, models, e.g. rf+reflow, or a control, e.g. data; the first that the
+    # study has at the cell's NFE, or else the first that it has.
     entrant: list[str] = []
+    # Instead of the first, the best of all that fit: of those without an accelerator or a solver that is fitted.
+    best_of: Literal["training_free"] | None = None
+    as_costly_as: str = ""  # a row: the best of those at their least NFE that costs no fewer FLOPs a sample than it
     ours: bool = False  # not in the paper; shown where the study has it
     against: list[str] = []  # rows that ours is compared with: a sentence each below the table
     params: dict[str, Any] = {}  # what the sampler's parameters must be for a verdict
@@ -108,6 +118,7 @@ class Table(Strict):
         for row in self.rows:
             self._check(row)
             self._check_rivals(row)
+            self._check_best(row)
         for column in self.columns:
             _known("dataset", column.dataset or self.dataset, DATASETS)
             _known("metric", column.metric or self.metric, [*METRICS, *PRINTED])
@@ -130,7 +141,7 @@ class Table(Strict):
         if row.nfe and any(column.nfe for column in self.columns):
             raise ValueError(f"row {row.label!r} and a column both set the NFE")
         sampled = [c.label for c in self.columns if not c.solver and (c.metric or self.metric) in ON_FEATURES]
-        if sampled and any("/" not in pattern for pattern in row.entrant):
+        if sampled and any("/" not in p and p not in registry.of_kind("control") for p in row.entrant):
             raise ValueError(f"row {row.label!r} names a model alone, and column {sampled[0]!r} no solver")
 
     def _check_rivals(self, row: Row) -> None:
@@ -139,6 +150,18 @@ class Table(Strict):
             _known("row", label, labels)
             if label == row.label or labels.count(label) > 1 or labels.count(row.label) > 1:
                 raise ValueError(f"row {row.label!r} against {label!r}: needs two rows, each with a label of its own")
+
+    def _check_best(self, row: Row) -> None:
+        if row.best_of and not (row.ours and row.entrant):
+            raise ValueError(f"row {row.label!r} is the best of several entrants; write `ours: true` and `entrant`")
+        if not row.as_costly_as:
+            return
+        if not row.best_of:
+            raise ValueError(f"row {row.label!r}: as_costly_as chooses among entrants; write `best_of: training_free`")
+        _known("row", row.as_costly_as, [other.label for other in self.rows])
+        equals = [other for other in self.rows if other.label == row.as_costly_as]
+        if len(equals) > 1 or not equals[0].entrant or equals[0].as_costly_as:
+            raise ValueError(f"row {row.label!r} as costly as {row.as_costly_as!r}: needs one row with an entrant")
 
 
 class Paper(Strict):

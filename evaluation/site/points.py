@@ -76,7 +76,7 @@ def _point(row: dict[str, Any], values: dict[str, Any]) -> dict[str, Any]:
     point |= {k: _plain(row[k]) for k in MAYBE if k in row and not pd.isna(row[k]) and row[k] != ""}
     point["metrics"] = {name: _metric(name, row, found) for name, found in values.items()}
     costs = {k: row[k] for k in (*COSTS, "nfe_measured") if pd.notna(row[k])}
-    point["costs"] = {k: [rounded(float(v)), _short(float(v))] for k, v in costs.items() if math.isfinite(v)}
+    point["costs"] = {k: [rounded(float(v)), _cost(k, row)] for k, v in costs.items() if math.isfinite(v)}
     return point
 
 
@@ -117,6 +117,13 @@ def _provenance(scored: pd.DataFrame) -> tuple[list[dict[str, str]], dict[tuple,
         by_point.setdefault((d, e, n), {})[int(seed)] = distinct.setdefault(tuple(texts), len(distinct))
     names = [c.removeprefix(PROVENANCE).replace("_", " ") for c in columns]
     return [{k: v for k, v in zip(names, texts, strict=True) if v} for texts in distinct], by_point
+
+
+def _cost(name: str, row: dict[str, Any]) -> str:
+    """A cost for people; of GFLOP and seconds also the part of the networks beside the model's, where it has some."""
+    part = row.get(f"helper_{name}")
+    beside = f", of it {_short(part)} beside the model's network" if pd.notna(part) and part > 0 else ""
+    return _short(float(row[name])) + beside
 
 
 def _short(value: float) -> str:

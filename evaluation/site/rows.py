@@ -7,7 +7,7 @@ from typing import Any
 import pandas as pd
 
 from evaluation.figures import middle_nfe
-from evaluation.leaderboard import GAPS, beside_the_primary, human, plus_minus
+from evaluation.leaderboard import GAPS, HELPERS, beside_the_primary, human, plus_minus
 from evaluation.site import links
 from evaluation.site.points import OVER
 
@@ -16,20 +16,26 @@ COSTS = {
     "cfm_loss": "Flow-matching loss",
     "gflop_per_sample": "GFLOP",
     "seconds_per_sample": "ms / sample",
+    "helper_gflop_per_sample": "Helper GFLOP",
+    "helper_seconds_per_sample": "Helper ms / sample",
     "fit_seconds": "Fit s",
     "solver_fit_calls": "Solver fit calls",
 }
-SCALE = {"seconds_per_sample": 1000}  # to the unit of the column's title
+SCALE = {"seconds_per_sample": 1000, "helper_seconds_per_sample": 1000}  # to the unit of the column's title
 FILTERS = ("nfe", "baseline", "accelerator", "solver", "status")
 KEPT = ("entrant", "label", "baseline", "accelerator", "solver", "nfe", "status", "reason", "decided")
-SPARE = {"Solver fit calls", "n", "Curvature", "Flow-matching loss"}  # columns that a reader asks for
+SPARE = {  # columns that a reader asks for
+    *("Solver fit calls", "n", "Curvature", "Flow-matching loss"),
+    *("Helper GFLOP", "Helper ms / sample"),
+}
 
 
 def table(name: str, rows: pd.DataFrame, seeds: list[int], results: Path) -> dict[str, Any]:
     """The context of a dataset's section: its name, metric, columns, filters and rows."""
     primary = rows["metric"].iloc[0]
     others = [m for m in _metrics(rows) if m != primary]
-    costs = {k: v for k, v in COSTS.items() if k in rows and rows[k].notna().any()}
+    # Helpers, the networks beside a model's, are named only where some method has one.
+    costs = {k: v for k, v in COSTS.items() if k in rows and (rows[k] > 0 if k in HELPERS else rows[k].notna()).any()}
     gaps = [gap for gap in GAPS if gap in rows and rows[gap].notna().any()]
     plain = [*others, *(gap.replace("_", " ") for gap in gaps), *costs.values(), "n"]
     titles = ["Rank", "Entrant", "NFE", primary, *plain, "Worse than the best", "Status", "Files"]

@@ -85,7 +85,7 @@ def _flow_matching(loaded: Loaded, header: dict[str, Any]) -> list[dict[str, Any
     """The flow-matching loss on the pairs of the training that a model's header tells of; no row where none can."""
     if not training_pairs.known(loaded):
         return []
-    coupling, batch = header["params"].get("coupling", "independent"), header["budget"]["batch"]
+    coupling, batch = header["coupling"], header["budget"]["batch"]
     losses = training_pairs.losses(loaded, data.load(loaded.fitted.dataset), coupling, batch)
     return [_row("cfm_loss", losses)]
 

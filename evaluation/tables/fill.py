@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+import math
 from collections import defaultdict
+from collections.abc import Callable
 from dataclasses import dataclass, replace
 from decimal import Decimal
 from typing import Any
 
 from evaluation.papers import Column, Paper, Row, Table
 from evaluation.papers.names import label_of
+from evaluation.tables.best import Found, best
 from evaluation.tables.ours import Measured, Ours
 from evaluation.tables.verdict import obstacles, our_metric, verdict
 from fewstep import registry
@@ -23,12 +26,13 @@ class Cell:
     column: str
     dataset: str
     metric: str
-    nfe: int | None
+    nfe: int | None  # of the row or column; of the best of several entrants, and of a control, its own
     published: Decimal | None = None
     confidence: str = ""  # of the published value
     entrant: str = ""
     wanted: bool = False  # its row has a counterpart, and a value is published or may be: see `_wanted`
     added: bool = False  # its row or column is ours, not the paper's
+    chosen: bool = False  # its entrant is the best of several
     ours: Ours | None = None
     verdict: str = ""
     obstacles: tuple[str, ...] = ()
@@ -66,8 +70,12 @@ class Filled:
 
 def as_printed(key: str, paper: Paper, table: Table, measured: Measured, plan: Plan) -> Filled:
     """A table beside our numbers on the same datasets and metrics, with a verdict where the protocols agree too."""
-    lines = [[_cell(table, row, *pair, measured, plan) for pair in table.line(row)] for row in table.rows]
-    kept, lines = _kept(table, lines)
+
+    def line(row: Row, costs: list[float]) -> list[Cell]:
+        pairs = zip(table.line(row), costs, strict=True)
+        return [_cell(table, row, *printed, measured, plan, cost) for printed, cost in pairs]
+
+    kept, lines = _kept(table, _lines(table, measured, line, len(table.columns)))
     return Filled(paper, kept, key, lines)
 
 
@@ -81,11 +89,15 @@ def on_analogue(key: str, paper: Paper, table: Table, measured: Measured) -> Fil
     groups: dict[Column, list[Column]] = defaultdict(list)
     for column in table.columns:
         groups[_there(table, column)].append(column)
-    ours = []
-    for row in table.rows:
+
+    def line(row: Row, costs: list[float]) -> list[Cell]:
         values = dict(table.line(row))
-        ours.append([_cell_there(table, row, at, {c: values[c] for c in cs}, measured) for at, cs in groups.items()])
-    kept, ours = _kept(table, ours)
+        return [
+            _cell_there(table, row, at, {c: values[c] for c in cs}, measured, cost)
+            for (at, cs), cost in zip(groups.items(), costs, strict=True)
+        ]
+
+    kept, ours = _kept(table, _lines(table, measured, line, len(groups)))
     printed = [
         [
             Cell(row.label, column.label, *_place(table, row, column), value, row.confidence or table.confidence)
@@ -96,6 +108,27 @@ def on_analogue(key: str, paper: Paper, table: Table, measured: Measured) -> Fil
         if not row.ours
     ]
     return Filled(paper, kept, key, printed, ours)
+
+
+def _lines(
+    table: Table, measured: Measured, line: Callable[[Row, list[float]], list[Cell]], width: int
+) -> list[list[Cell]]:
+    """The rows' lines; `line` gets what a sample costs in each cell of the row that a row is as costly as."""
+    lines: dict[int, list[Cell]] = {}
+    costs = {"": [math.nan] * width}  # GFLOP by the row's label
+    for i, row in sorted(enumerate(table.rows), key=lambda pair: bool(pair[1].as_costly_as)):
+        lines[i] = line(row, costs[row.as_costly_as])
+        costs[row.label] = [measured.gflop(cell.dataset, cell.entrant, cell.nfe) for cell in lines[i]]
+    return [lines[i] for i in range(len(lines))]
+
+
+def _found(measured: Measured, row: Row, dataset: str, solver: str, nfe: int | None, metric: str, cost: float) -> Found:
+    """What stands for a cell: the first entrant that fits the row's patterns, or the best of all that do."""
+    if row.best_of:
+        return best(measured, row, dataset, nfe, metric, cost) or Found("", nfe, None)
+    entrant = measured.entrant(dataset, row.entrant, solver, nfe)
+    nfe = measured.nfe_of(dataset, entrant, nfe)
+    return Found(entrant, nfe, measured.look_up(dataset, entrant, nfe, metric))
 
 
 def _kept(table: Table, lines: list[list[Cell]]) -> tuple[Table, list[list[Cell]]]:
@@ -109,8 +142,8 @@ def _entrants(line: list[Cell]) -> list[str]:
 
 
 def named(line: list[Cell]) -> str:
-    """The entrant that a line is of, or the model where its cells have several; "" without a counterpart."""
-    entrants = _entrants(line)
+    """The entrant that a line is of, or the models where its cells have several; "" without a counterpart."""
+    entrants = _entrants([cell for cell in line if not cell.chosen])  # a chosen one is named in its cell
     models = dict.fromkeys(entrant.partition("/")[0] for entrant in entrants)
     return " / ".join(entrants if len(entrants) == 1 else models)
 
@@ -120,20 +153,24 @@ def _there(table: Table, column: Column) -> Column:
     metric = table.analogue.metric_for(column.metric or table.metric)
     solver = registry.discover().get(column.solver)
     rows_have_it = any(row.nfe for row in table.rows)
-    nfe = column.nfe or (not rows_have_it and table.analogue.nfe) or table.nfe
+    own = table.analogue.nfe_for(column.nfe)
+    nfe = own or (not rows_have_it and (table.analogue.nfe or table.analogue.nfe_for(table.nfe)))
     parts = [solver.label if solver else column.solver, f"NFE {nfe}" if nfe else ""]
     parts.insert(0, label_of(metric) if metric != table.analogue.metric or not any(parts) else "")
-    return Column(label=", ".join(filter(None, parts)), nfe=column.nfe, solver=column.solver, metric=metric)
+    return Column(label=", ".join(filter(None, parts)), nfe=own, solver=column.solver, metric=metric)
 
 
-def _cell_there(table: Table, row: Row, at: Column, printed: dict[Column, Decimal | None], measured: Measured) -> Cell:
+def _cell_there(
+    table: Table, row: Row, at: Column, printed: dict[Column, Decimal | None], measured: Measured, cost: float
+) -> Cell:
     """Our cell on the analogue in place of those that are printed in some columns."""
-    there, nfe = table.analogue.dataset, at.nfe or table.analogue.nfe or row.nfe or table.nfe
-    entrant = measured.entrant(there, row.entrant, at.solver)
-    ours = measured.look_up(there, entrant, nfe, at.metric)
+    there = table.analogue.dataset
+    nfe = at.nfe or table.analogue.nfe or table.analogue.nfe_for(row.nfe or table.nfe)
+    found = _found(measured, row, there, at.solver, nfe, at.metric, cost)
     added = row.ours or all(column.ours for column in printed)
-    wanted = _wanted(row, list(printed.values()), entrant, added)
-    return Cell(row.label, at.label, there, at.metric, nfe, None, "", entrant, wanted, added, ours)
+    wanted, chosen = _wanted(row, list(printed.values()), found.entrant, added), bool(row.best_of and found.entrant)
+    place = (row.label, at.label, there, at.metric, found.nfe)
+    return Cell(*place, None, "", found.entrant, wanted, added, chosen, found.ours)
 
 
 def _wanted(row: Row, published: list[Decimal | None], entrant: str, added: bool) -> bool:
@@ -151,14 +188,15 @@ def _place(table: Table, row: Row, column: Column) -> tuple[str, str, int | None
     return column.dataset or table.dataset, column.metric or table.metric, column.nfe or row.nfe or table.nfe
 
 
-def _cell(table: Table, row: Row, column: Column, value: Decimal | None, measured: Measured, plan: Plan) -> Cell:
+def _cell(
+    table: Table, row: Row, column: Column, value: Decimal | None, measured: Measured, plan: Plan, cost: float
+) -> Cell:
     dataset, metric, nfe = _place(table, row, column)
-    entrant = measured.entrant(dataset, row.entrant, column.solver)
-    ours = measured.look_up(dataset, entrant, nfe, our_metric(table, metric))
-    added = row.ours or column.ours
-    wanted = _wanted(row, [value], entrant, added)
+    found = _found(measured, row, dataset, column.solver, nfe, our_metric(table, metric), cost)
+    entrant, ours, added = found.entrant, found.ours, row.ours or column.ours
+    wanted, chosen = _wanted(row, [value], entrant, added), bool(row.best_of and entrant)
     sure = row.confidence or table.confidence
-    cell = Cell(row.label, column.label, dataset, metric, nfe, value, sure, entrant, wanted, added, ours)
+    cell = Cell(row.label, column.label, dataset, metric, found.nfe, value, sure, entrant, wanted, added, chosen, ours)
     if ours is None or value is None or not ours.has_value:
         return cell
     against = obstacles(table, row, metric, ours, params_of(plan, dataset, entrant))

@@ -67,6 +67,24 @@ def added(table: Table) -> list[str]:
     return [f"{ADDED} not in the paper."] if any(part.ours for part in [*table.rows, *table.columns]) else []
 
 
+def chosen(table: Table) -> list[str]:
+    """How the best of several entrants was found."""
+    rows = [row for row in table.rows if row.best_of]
+    if not rows:
+        return []
+    among = ", ".join(dict.fromkeys(pattern for row in rows for pattern in row.entrant))
+    text = (
+        f"Best training-free: of the study's {among} without an accelerator and without a solver that is fitted, the "
+        "one with the best value, named beside it; it is chosen by the same numbers that are shown, which favours it."
+    )
+    pairs = "; ".join(f"{row.label}: as {row.as_costly_as}" for row in rows if row.as_costly_as)
+    costly = (
+        f"At equal FLOPs ({pairs}): each at its least NFE in the study that costs no fewer FLOPs a sample, all "
+        "networks counted; it may cost more."
+    )
+    return [text, costly] if pairs else [text]
+
+
 def warnings(filled: Filled) -> list[str]:
     """What the marks on our numbers mean."""
     return [f"{MARK} {text}." for text in sorted({cell.ours.warning for cell in filled.ours} - {""})]

@@ -63,6 +63,7 @@ def _printed_sheet(filled: Filled, plan: Plan) -> Sheet:
         *notes.source(paper, table, filled.cells),
         notes.protocol(plan, datasets),
         *notes.added(table),
+        *notes.chosen(table),
         *sentences(filled),
         *notes.warnings(filled),
         *notes.verdict_notes(filled),
@@ -78,7 +79,7 @@ def _analogue_sheet(filled: Filled, plan: Plan) -> Sheet:
     ours = []
     for row, cells in zip(table.rows, filled.analogue, strict=True):
         label = row.label + ADDED * row.ours
-        row = row.model_copy(update={"nfe": at.nfe}) if at.nfe else row
+        row = row.model_copy(update={"nfe": at.nfe or at.nfe_for(row.nfe)})
         ours.append(_our_line(table, f"{label} ({named(cells)})" if named(cells) else label, row, cells))
     printed = next(cells for row, cells in zip(table.rows, filled.analogue, strict=True) if not row.ours)
     columns = [cell.column + ADDED * cell.added for cell in printed]
@@ -89,6 +90,7 @@ def _analogue_sheet(filled: Filled, plan: Plan) -> Sheet:
         *notes.source(paper, table, filled.cells),
         notes.protocol(plan, [at.dataset]),
         *notes.added(table),
+        *notes.chosen(table),
         *sentences(filled),
         *notes.warnings(filled),
         *notes.remarks(paper, table),
@@ -148,4 +150,5 @@ def our_text(cell: Cell, minimum_of: int | None = None) -> str:
     text = plus_minus(summary.mean, summary.low, summary.high)
     text += MARK * bool(cell.ours.warning)
     text += f", least {human(cell.ours.smallest)}" if minimum_of and summary.count > 1 else ""
+    text += f" ({cell.entrant}, NFE {cell.nfe})" if cell.chosen else ""
     return f"{text}, {cell.verdict}" if cell.verdict else text

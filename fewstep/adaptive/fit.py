@@ -12,7 +12,6 @@ from fewstep.adaptive.rules import KMeans, Quantised
 from fewstep.adaptive.weights import counts, entropy, packed, shares, total_variation, used
 from fewstep.checkpoints import State
 from fewstep.errors import FewstepError
-from fewstep.losses import normal_like
 from fewstep.seeds import seed_of
 from fewstep.task import Task
 from fewstep.training import train
@@ -74,7 +73,7 @@ def _losses(joint: Joint, task: Task) -> dict[str, float]:
     for k in range(PROBES):
         rng = task.generator("diagnostics", k)
         x = task.dataset.draw(BATCH, rng).to(task.device)
-        beside = joint.beside(x, normal_like(x, rng), rng)
+        beside = joint.beside(x, task.noise_for(x, rng), rng)
         sums["noise_kl"] += float(beside.noise_kl)
         for name, roll in (("loss_true_code", 0), ("loss_shuffled_code", 1)):
             condition = {key: code.roll(roll, 0) for key, code in beside.condition.items()}

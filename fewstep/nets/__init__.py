@@ -1,6 +1,7 @@
 """The networks behind every field: a small MLP for flat data and a U-Net for images.
 
-All share one call, `net(x, c_noise, label=None, extra=None)`, so paths, trainers and solvers never ask which it is.
+All share one call, `net(x, c_noise, label=None, extra=None, maps=None)`, so paths, trainers and solvers never ask which
+it is.
 """
 
 import importlib

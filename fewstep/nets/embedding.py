@@ -96,6 +96,11 @@ def _checked(name, value, embedding, dim):
     return value.to(embedding.dtype)
 
 
+def beside(x: torch.Tensor, maps: torch.Tensor | None) -> torch.Tensor:
+    """x [B, C, …] with further channels `maps` [B, C', …], or without any."""
+    return x if maps is None else torch.cat([x, maps.to(x.dtype)], dim=1)
+
+
 def zero(module: nn.Module) -> nn.Module:
     """`module` with all parameters set to zero."""
     for p in module.parameters():

@@ -45,7 +45,7 @@ class UNetEncoder(nn.Module):
         # Without dropout: training then sees the codes that are counted later.
         plan = Levels(shape, channels, multipliers, blocks, attention, heads, width, adaptive, dropout=0.0)
         self.register_buffer("constant", PositionalEmbedding(width)(torch.ones(1)))
-        self.down, last = Down(plan), plan.widths[-1]
+        self.down, last = Down(plan, plan.shape[0]), plan.widths[-1]
         self.norm, self.head = (norm(last), Linear(last, code_dim)) if code_dim else (None, None)
         self.up = Up(plan, 2 * shape[0], middle_attention) if noise else None
 

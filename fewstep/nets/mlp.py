@@ -5,15 +5,15 @@ import math
 import torch
 from torch import nn
 
-from fewstep.nets.embedding import ConditionEmbedding, ExtraEmbedding, zero
+from fewstep.nets.embedding import ConditionEmbedding, ExtraEmbedding, beside, zero
 from fewstep.nets.rowwise import Linear, silu
 
 
 class MLP(nn.Module):
     """`depth` hidden SiLU layers of `width`; the embedding is added, by a linear map of its own, inside each of them.
 
-    forward: x [B, *shape], c_noise [B], label [B, label_dim], extra [B, extra_dim] -> like x.
-    The output starts at zero.
+    forward: x [B, *shape], c_noise [B], label [B, label_dim], extra [B, extra_dim], maps [B, maps] -> like x.
+    The output starts at zero. maps: how many further numbers the input has, beside x.
     """
 
     def __init__(
@@ -25,19 +25,20 @@ class MLP(nn.Module):
         embedding_channels: int = 32,
         label_dim: int = 0,
         extra_dim: int = 0,
+        maps: int = 0,
     ):
         super().__init__()
         size = math.prod(shape)
         self.embed = ConditionEmbedding(embedding_channels, embedding, label_dim)
         # One matrix for all layers' embedding terms: one product a call instead of `depth` small ones.
         self.modulate = Linear(embedding_channels, width * depth)
-        self.hidden = nn.ModuleList([Linear(size if i == 0 else width, width) for i in range(depth)])
+        self.hidden = nn.ModuleList([Linear(size + maps if i == 0 else width, width) for i in range(depth)])
         self.out = zero(Linear(width, size))
         self.extra = ExtraEmbedding(extra_dim, embedding_channels)
 
-    def forward(self, x, c_noise, label=None, extra=None) -> torch.Tensor:
+    def forward(self, x, c_noise, label=None, extra=None, maps=None) -> torch.Tensor:
         shifts = self.modulate(self.extra(self.embed(x, c_noise, label), extra)).chunk(len(self.hidden), dim=1)
-        h = x.flatten(1)
+        h = beside(x, maps).flatten(1)
         for layer, shift in zip(self.hidden, shifts, strict=True):
             h = silu(layer(h) + shift)
         return self.out(h).reshape(x.shape)

@@ -9,7 +9,7 @@ import torch
 import torch.nn.functional as F
 from torch import nn
 
-from fewstep.nets.embedding import ConditionEmbedding, ExtraEmbedding, zero
+from fewstep.nets.embedding import ConditionEmbedding, ExtraEmbedding, beside, zero
 from fewstep.nets.rowwise import Linear, SiLU, silu
 
 SKIP_SCALE = math.sqrt(0.5)  # keeps the variance of a sum of two unit-variance branches at one
@@ -18,8 +18,8 @@ SKIP_SCALE = math.sqrt(0.5)  # keeps the variance of a sum of two unit-variance 
 class UNet(nn.Module):
     """Residual U-Net: one resolution a multiplier, `blocks` residual blocks at each, halving and doubling in between.
 
-    forward: x [B, C, H, W], c_noise [B], label [B, label_dim], extra [B, extra_dim] -> like x.
-    The output starts at zero.
+    forward: x [B, C, H, W], c_noise [B], label [B, label_dim], extra [B, extra_dim], maps [B, maps, H, W]
+        -> like x, or with `out_channels` in place of C. The output starts at zero.
 
     channels: width of the first level; level i has channels * multipliers[i].
     attention: resolutions (H in pixels) with self-attention of `heads` heads: after every block on the way down and
@@ -29,6 +29,7 @@ class UNet(nn.Module):
         added before that norm, as in DDPM++ and EDM's CIFAR-10 network.
     embedding_multiplier: width of the embedding's two layers in units of `channels`; `extra`, by two layers of its
         own, is added to their result (arXiv 2409.17487, §3.2).
+    maps: further channels of the input, beside x.
     Raises ValueError if H or W cannot be halved len(multipliers) - 1 times.
     """
 
@@ -47,19 +48,21 @@ class UNet(nn.Module):
         dropout: float = 0.0,
         label_dim: int = 0,
         extra_dim: int = 0,
+        maps: int = 0,
+        out_channels: int | None = None,
     ):
         super().__init__()
         width = channels * embedding_multiplier
         self.embed = ConditionEmbedding(channels, embedding, label_dim)
         self.mlp = nn.Sequential(Linear(channels, width), SiLU(), Linear(width, width), SiLU())
         plan = Levels(shape, channels, multipliers, blocks, attention, heads, width, adaptive, dropout)
-        self.down = Down(plan)
-        self.up = Up(plan, shape[0], middle_attention)
+        self.down = Down(plan, shape[0] + maps)
+        self.up = Up(plan, out_channels or shape[0], middle_attention)
         self.extra = ExtraEmbedding(extra_dim, width)
 
-    def forward(self, x, c_noise, label=None, extra=None) -> torch.Tensor:
+    def forward(self, x, c_noise, label=None, extra=None, maps=None) -> torch.Tensor:
         embedding = self.extra(self.mlp(self.embed(x, c_noise, label)), extra)
-        return self.up(self.down(x, embedding), embedding)
+        return self.up(self.down(beside(x, maps), embedding), embedding)
 
     @property
     def bottleneck(self) -> nn.Module:
@@ -106,11 +109,12 @@ class Levels:
 
 
 class Down(nn.Module):
-    """The way down. forward: x [B, C, H, W], embedding [B, width] -> the state after the stem and after every block."""
+    """The way down. forward: x [B, in_channels, H, W], embedding [B, width] -> the state after the stem and after every
+    block."""
 
-    def __init__(self, plan: Levels):
+    def __init__(self, plan: Levels, in_channels: int):
         super().__init__()
-        self.stem = nn.Conv2d(plan.shape[0], plan.channels, 3, padding=1)
+        self.stem = nn.Conv2d(in_channels, plan.channels, 3, padding=1)
         self.blocks, c = nn.ModuleList(), plan.channels
         for level, w in enumerate(plan.widths):
             if level:

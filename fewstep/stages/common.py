@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import inspect
+import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from functools import cached_property, partial
@@ -71,7 +72,11 @@ class Loaded:
         """
         build = self.accelerator.verb("field") if self.accelerator else None
         rng = SampleRng("/".join(filter(None, (self.fitted.dataset, purpose))), self.fitted.seed, indices)
+        before = time.perf_counter()
         field = build(self.state, latents, rng) if build else self.plain_field()
+        if latents.is_cuda:
+            torch.cuda.synchronize()
+        field.made_in = time.perf_counter() - before
         own = self.accelerator.verb("timesteps") if self.accelerator else None
         field.timesteps = partial(own, self.state) if own else None
         field.rng = rng
@@ -89,15 +94,22 @@ class Loaded:
             return Field(data.load(self.fitted.dataset).exact(path), path, card["schedule"], **options)
         return Field(self.state.model, self.state.model.path, card["schedule"], **options)
 
-    def flops_per_call(self) -> float:
-        """FLOPs of one network call for one sample: matrix products and convolutions."""
+    def flops(self) -> dict[str, float]:
+        """FLOPs for one sample, of matrix products and convolutions: of a network call, and of what makes the field.
+
+        The latter are those of further networks, which an accelerator's `field` runs once a sample.
+        """
         from torch.utils.flop_counter import FlopCounterMode  # slow to import, so not where samples are drawn
 
         z = latents(self.fitted.dataset, self.fitted.seed, range(1), self.shape).to(self.device)
-        field = self.field(range(1), z)
-        with FlopCounterMode(display=False) as counter:
+        with FlopCounterMode(display=False) as helpers:
+            field = self.field(range(1), z)
+        with FlopCounterMode(display=False) as call:
             field(field.start(z, field.path.t_max), field.path.t_max)
-        return float(counter.get_total_flops())
+        return {
+            "flops_per_call": float(call.get_total_flops()),
+            "helper_flops": float(helpers.get_total_flops()),
+        }
 
 
 def load_fitted(layout: Layout, fitted: Fitted, device: torch.device) -> Loaded:

@@ -7,8 +7,9 @@ from pathlib import Path
 
 from fewstep import data, registry
 from fewstep.checkpoints import State, checksum, save_state
+from fewstep.coupling import COUPLINGS
 from fewstep.device import lease
-from fewstep.errors import OK, FewstepError, Upstream, UserError
+from fewstep.errors import DIVERGED, OK, FewstepError, Upstream, UserError
 from fewstep.files import read_json
 from fewstep.layout import Layout
 from fewstep.pairs import check
@@ -57,18 +58,21 @@ def run(study: str, results: str, dataset: str, seed: int, model: str, state_dir
             spent += task.parent.info["seconds"]
         state.info["seconds"] = round(spent, 2)
         state.info.pop("seconds_before", None)
-        state.info["from_scratch"] = method is baseline or method.card.budget == "train"
+        state.info["from_scratch"] = method is baseline or method.budget == "train"
         state.info["weights_sha256"] = checksum(state.model.state_dict()) if state.model is not None else ""
-        state.info["flops_per_call"] = Loaded(fitted, state, device).flops_per_call()
+        state.info |= Loaded(fitted, state, device).flops()
         header = {
             "dataset": dataset,
             "seed": seed,
             "model": model,
             "params": task.params,
             "budget": task.budget.model_dump(),
+            "coupling": task.params.get("coupling", task.coupling),
             "key": plan.fit_key(fitted),
             "provenance": provenance(plan.study, device),
         }
+        if task.diverged:
+            header |= {"status": DIVERGED, "reason": task.diverged}
         save_state(layout_of(results).model(dataset, seed, model), state, header)
 
 
@@ -78,7 +82,8 @@ def _on_others(task: Task, plan: Plan, layout: Layout, fitted: Fitted) -> None:
     teacher = parents[0] if parents else first
     baseline = registry.get(fitted.baseline, "baseline")
     task.baseline = first.state.model
-    task.loss = training_loss(baseline, plan.params(fitted.dataset, baseline))
+    params = plan.params(fitted.dataset, baseline)
+    task.loss, task.coupling = training_loss(baseline, params), params.get("coupling", COUPLINGS[0])
     if parents:
         task.parent = teacher.state
         # What a chain of fits cost is the cost of its last.

@@ -98,12 +98,12 @@ class _Draw:
         adaptive: bool = False,
     ):
         self.section, self.shape, self.start, self.batch, self.adaptive = section, shape, start, batch, adaptive
-        self.flops_per_call: float = 0.0
+        self.flops_per_call = self.helper_flops = 0.0
         self.fit_cost: dict[str, float] = {}  # of a solver that learns from the field
 
     def __call__(self, nfe: int) -> tuple[Tensor, dict[str, Any]]:
         n = self.section.n_samples
-        out, seconds, calls, levels = torch.empty(n, *self.shape), 0.0, [], []
+        out, seconds, helpers, calls, levels = torch.empty(n, *self.shape), 0.0, 0.0, [], []
         for start in range(0, n, self.section.batch):
             indices = range(start, min(start + self.section.batch, n))
             z = self.start(indices)
@@ -112,6 +112,7 @@ class _Draw:
             if samples.is_cuda:
                 torch.cuda.synchronize()
             seconds += time.perf_counter() - before
+            helpers += field.made_in if field else 0.0
             if samples.shape != (len(indices), *self.shape):
                 raise FewstepError(f"sample returned shape {tuple(samples.shape)}, not {(len(indices), *self.shape)}")
             if not samples.isfinite().all():
@@ -124,7 +125,11 @@ class _Draw:
         if len(set(calls)) != 1 and not self.adaptive:
             raise FewstepError(f"batches used different numbers of network calls: {sorted(set(calls))}")
         measured = sum(calls) / n
-        cost = {"seconds_per_sample": seconds / n, "gflop_per_sample": measured * self.flops_per_call / 1e9}
+        flops = measured * self.flops_per_call + self.helper_flops
+        cost = {"seconds_per_sample": seconds / n, "gflop_per_sample": flops / 1e9}
+        if self.helper_flops:
+            cost["helper_seconds_per_sample"] = helpers / n
+            cost["helper_gflop_per_sample"] = self.helper_flops / 1e9
         return out, {"nfe_measured": measured, "n_samples": n, "levels": levels, **cost, **self.fit_cost}
 
 
@@ -162,7 +167,7 @@ def _sampler(plan: Plan, entrant: Entrant, layout, device: torch.device, state_d
         field = loaded.field(range(len(z)), z)
         field(field.start(z, field.path.t_max), field.path.t_max)
     draw = _Draw(section, shape, start, solve, method.nfe.adaptive)
-    draw.flops_per_call = loaded.state.info["flops_per_call"]
+    draw.flops_per_call, draw.helper_flops = loaded.state.info["flops_per_call"], loaded.state.info["helper_flops"]
     if learnt:
         draw.fit_cost = {"fit_seconds": learnt.info["seconds"], "fit_teacher_calls": learnt.info["calls"]}
     return draw

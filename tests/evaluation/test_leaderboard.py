@@ -174,6 +174,26 @@ def test_the_cost_of_a_solvers_fit_is_added_and_shown_apart(tmp_path):
     assert math.isnan(plain["solver_fit_calls"])
 
 
+def test_what_networks_beside_the_models_cost_is_kept_apart_and_empty_where_it_was_not_recorded(tmp_path):
+    results = make_results(tmp_path)
+    for seed, seconds in ((0, 2e-4), (1, 4e-4)):
+        file = results / f"scores/glyphs/seed{seed}/line/heun.json"
+        document = json.loads(file.read_text())
+        for point in document["points"]:
+            point |= {"helper_gflop_per_sample": 0.004, "helper_seconds_per_sample": seconds}
+        file.write_text(json.dumps(document))
+    tidy = collected(results)
+    records.write(tidy, results)
+    board = leaderboard.leaderboard(records.load(results))
+    row, plain = one(board, "glyphs", "line/heun", 5), one(board, "glyphs", "line/euler", 5)
+    assert row["helper_gflop_per_sample"] == pytest.approx(0.004)
+    assert row["helper_seconds_per_sample"] == pytest.approx(3e-4)  # the mean over training seeds
+    assert row["gflop_per_sample"] == plain["gflop_per_sample"]  # the total, as it was recorded
+    assert math.isnan(plain["helper_gflop_per_sample"]) and math.isnan(plain["helper_seconds_per_sample"])
+    old = tidy.drop(columns=["helper_gflop_per_sample", "helper_seconds_per_sample"])
+    assert leaderboard.leaderboard(old)["helper_gflop_per_sample"].isna().all()
+
+
 def test_the_flow_matching_loss_stands_beside_every_solver_of_its_model(tmp_path):
     results = make_results(tmp_path, baselines=("arc",))
     for seed, value in ((0, 1.5), (1, 1.7)):

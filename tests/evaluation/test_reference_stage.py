@@ -41,7 +41,7 @@ class Bench:
             for weight in model.parameters():  # the last layer begins at zero
                 torch.nn.init.normal_(weight, std=scale)
         state = State(model, card | {"schedule": "uniform"}, info=info)
-        header = {"params": {"coupling": coupling}, "budget": {"batch": 64}, "dataset": "moons"}
+        header = {"coupling": coupling, "budget": {"batch": 64}, "dataset": "moons"}
         save_state(self.layout.model("moons", 0, "rf"), state, header)
         return self
 

@@ -8,9 +8,9 @@ from pathlib import Path
 import pandas as pd
 import pytest
 
-from evaluation import figures
+from evaluation import figures, records
 from evaluation.figures import palette
-from evaluation.site import build, looks, papers, pictures, rows
+from evaluation.site import build, looks, papers, pictures, points, rows
 from tests.evaluation.conftest import SHEET
 from tests.evaluation.synthetic import make_results
 
@@ -94,6 +94,23 @@ def test_the_panels_numbers_are_the_leaderboards(published, study):
         mean = sum(value for *_, value in metric["values"]) / len(metric["values"])
         assert mean == pytest.approx(row["mean"], rel=1e-4)
         assert point["costs"]["gflop_per_sample"][0] == row["gflop_per_sample"]
+
+
+def test_networks_beside_the_models_are_named_only_where_some_method_has_one(published):
+    """A study where they cost nothing shows no column for them; where they do, cost and total stand together."""
+    board = pd.read_csv(published[0] / "leaderboard.csv", keep_default_na=False, na_values=[""])
+    tidy = records.load(published[0])
+    helped = (board["dataset"] == "rings") & (board["entrant"] == "arc/heun")
+    for gflop, shown in ((0.0, False), (0.0025, True)):
+        made = board.assign(helper_gflop_per_sample=0.0, helper_seconds_per_sample=0.0)
+        made.loc[helped, ["helper_gflop_per_sample", "helper_seconds_per_sample"]] = gflop, gflop / 100
+        table = rows.table("rings", made[made["dataset"] == "rings"], [0, 1], published[0])
+        titles = [column["title"] for column in table["columns"]]
+        assert ("Helper GFLOP" in titles) == ("Helper ms / sample" in titles) == shown
+        drawn = points.data(made, tidy, published[0])["points"]
+        text = drawn["rings/arc/heun/5"]["costs"]["gflop_per_sample"][1]
+        assert text == ("0.0500, of it 0.00250 beside the model's network" if shown else "0.0500")
+        assert drawn["rings/arc/euler/5"]["costs"]["gflop_per_sample"][1] == "0.0500"
 
 
 def test_every_point_leads_to_its_files_and_its_origin(published, study):

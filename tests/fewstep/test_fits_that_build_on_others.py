@@ -9,8 +9,8 @@ from fewstep.errors import UserError
 from fewstep.plan import Fitted, Plan
 from fewstep.schema import parse
 
-SCRATCH = next(m for m in registry.of_kind("accelerator").values() if m.card.budget == "train" and not m.preset)
-CHILD = next(m for m in registry.of_kind("accelerator").values() if m.builds_on)
+SCRATCH = next(m for m in registry.of_kind("accelerator").values() if m.budget == "train" and not m.preset)
+CHILD = next(m for m in registry.of_kind("accelerator").values() if m.builds_on and m.nfe is None)
 
 
 def plan(*accelerators, methods=None) -> Plan:
@@ -44,11 +44,6 @@ def test_a_parameter_of_the_shared_fit_is_set_at_the_parent():
     with pytest.raises(UserError, match=rf"uses the fit of {CHILD.builds_on}; set {key} there"):
         plan(*both, methods={CHILD.id: {key: 0.125}})
     plan(*both, methods={CHILD.card.name: {key: 0.125}})  # for all of the folder's forms
-
-
-def test_pairs_other_than_independent_are_the_baselines_alone():
-    with pytest.raises(UserError, match="trains on independent pairs, its baseline by coupling: ot"):
-        plan(f"rf+{SCRATCH.id}", methods={"rf": {"coupling": "ot"}})
 
 
 def test_the_key_of_a_fit_from_scratch_holds_its_baselines_parameters():

@@ -5,7 +5,6 @@ from dataclasses import replace
 from fewstep.adaptive.fit import fit_jointly
 from fewstep.adaptive.joint import Joint
 from fewstep.adaptive.sampling import encoder_of, field_of
-from fewstep.losses import normal_like
 from fewstep.suggest import one_of
 
 
@@ -24,7 +23,7 @@ def train_codes(task):
     joint = Joint.new(task, noise=False, **{name: p[name] for name in kept})
 
     def loss(joint, x, rng):
-        z = normal_like(x, rng)
+        z = task.noise_for(x, rng)
         beside = joint.beside(x, z, rng)  # y = E_phi(x), y_q = y + sg(floor(L sigmoid(y)) - y)
         return task.loss(joint.model, x, z, rng, **beside.condition) + p["beta"] * beside.code_kl
 

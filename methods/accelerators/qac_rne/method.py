@@ -3,7 +3,6 @@
 from fewstep.adaptive.fit import fit_jointly
 from fewstep.adaptive.joint import Joint
 from fewstep.adaptive.sampling import encoder_of, field_of
-from fewstep.losses import normal_like
 
 
 def fit(task):
@@ -12,7 +11,7 @@ def fit(task):
     joint = Joint.new(task, code="quantised", noise=True, **{name: p[name] for name in kept})
 
     def loss(joint, x, rng):
-        beside = joint.beside(x, normal_like(x, rng), rng)
+        beside = joint.beside(x, task.noise_for(x, rng), rng)
         return task.loss(joint.model, x, beside.noise, rng, **beside.condition) + p["beta"] * beside.noise_kl
 
     return fit_jointly(task, joint, loss)

@@ -5,7 +5,6 @@ from dataclasses import replace
 from fewstep.adaptive.fit import fit_jointly
 from fewstep.adaptive.joint import Joint
 from fewstep.adaptive.sampling import encoder_of, field_of, posterior
-from fewstep.losses import normal_like
 from fewstep.suggest import one_of
 
 
@@ -22,7 +21,7 @@ def train_noise(task):
     joint = Joint.new(task, noise=True, width=p["width"], depth=p["depth"])
 
     def loss(joint, x, rng):
-        beside = joint.beside(x, normal_like(x, rng), rng)  # z = mu(x) + exp(logvar(x) / 2) eps
+        beside = joint.beside(x, task.noise_for(x, rng), rng)  # z = mu(x) + exp(logvar(x) / 2) eps
         return task.loss(joint.model, x, beside.noise, rng) + p["beta"] * beside.noise_kl
 
     return fit_jointly(task, joint, loss)
