@@ -11,7 +11,7 @@ from typing import Any
 
 from evaluation.papers import Column, Paper, Row, Table
 from evaluation.papers.names import label_of
-from evaluation.tables.best import Found, best
+from evaluation.tables.counterpart import counterpart
 from evaluation.tables.ours import Measured, Ours
 from evaluation.tables.verdict import obstacles, our_metric, verdict
 from fewstep import registry
@@ -122,15 +122,6 @@ def _lines(
     return [lines[i] for i in range(len(lines))]
 
 
-def _found(measured: Measured, row: Row, dataset: str, solver: str, nfe: int | None, metric: str, cost: float) -> Found:
-    """What stands for a cell: the first entrant that fits the row's patterns, or the best of all that do."""
-    if row.best_of:
-        return best(measured, row, dataset, nfe, metric, cost) or Found("", nfe, None)
-    entrant = measured.entrant(dataset, row.entrant, solver, nfe)
-    nfe = measured.nfe_of(dataset, entrant, nfe)
-    return Found(entrant, nfe, measured.look_up(dataset, entrant, nfe, metric))
-
-
 def _kept(table: Table, lines: list[list[Cell]]) -> tuple[Table, list[list[Cell]]]:
     """The table and its lines without the rows of ours that the study has nothing of."""
     pairs = [(row, line) for row, line in zip(table.rows, lines, strict=True) if not row.ours or _entrants(line)]
@@ -166,11 +157,11 @@ def _cell_there(
     """Our cell on the analogue in place of those that are printed in some columns."""
     there = table.analogue.dataset
     nfe = at.nfe or table.analogue.nfe or table.analogue.nfe_for(row.nfe or table.nfe)
-    found = _found(measured, row, there, at.solver, nfe, at.metric, cost)
+    found = counterpart(measured, row, there, at.solver, nfe, at.metric, cost)
     added = row.ours or all(column.ours for column in printed)
-    wanted, chosen = _wanted(row, list(printed.values()), found.entrant, added), bool(row.best_of and found.entrant)
+    wanted = _wanted(row, list(printed.values()), found.entrant, added)
     place = (row.label, at.label, there, at.metric, found.nfe)
-    return Cell(*place, None, "", found.entrant, wanted, added, chosen, found.ours)
+    return Cell(*place, None, "", found.entrant, wanted, added, found.chosen, found.ours)
 
 
 def _wanted(row: Row, published: list[Decimal | None], entrant: str, added: bool) -> bool:
@@ -192,11 +183,11 @@ def _cell(
     table: Table, row: Row, column: Column, value: Decimal | None, measured: Measured, plan: Plan, cost: float
 ) -> Cell:
     dataset, metric, nfe = _place(table, row, column)
-    found = _found(measured, row, dataset, column.solver, nfe, our_metric(table, metric), cost)
+    found = counterpart(measured, row, dataset, column.solver, nfe, our_metric(table, metric), cost)
     entrant, ours, added = found.entrant, found.ours, row.ours or column.ours
-    wanted, chosen = _wanted(row, [value], entrant, added), bool(row.best_of and entrant)
-    sure = row.confidence or table.confidence
-    cell = Cell(row.label, column.label, dataset, metric, found.nfe, value, sure, entrant, wanted, added, chosen, ours)
+    wanted, sure = _wanted(row, [value], entrant, added), row.confidence or table.confidence
+    place = (row.label, column.label, dataset, metric, found.nfe)
+    cell = Cell(*place, value, sure, entrant, wanted, added, found.chosen, ours)
     if ours is None or value is None or not ours.has_value:
         return cell
     against = obstacles(table, row, metric, ours, params_of(plan, dataset, entrant))

@@ -5,6 +5,7 @@ from __future__ import annotations
 from evaluation.leaderboard import MARK
 from evaluation.papers import Paper, Table
 from evaluation.papers.names import CONFIDENCE, DATASETS, label_of
+from evaluation.tables.counterpart import DEARER
 from evaluation.tables.fill import Cell, Filled
 from evaluation.tables.verdict import TOLERANCES
 from fewstep.config import DatasetStudy
@@ -80,7 +81,7 @@ def chosen(table: Table) -> list[str]:
     pairs = "; ".join(f"{row.label}: as {row.as_costly_as}" for row in rows if row.as_costly_as)
     costly = (
         f"At equal FLOPs ({pairs}): each at its least NFE in the study that costs no fewer FLOPs a sample, all "
-        "networks counted; it may cost more."
+        f"networks counted; it costs up to {DEARER:g} times as many, and what would cost more takes no part."
     )
     return [text, costly] if pairs else [text]
 

@@ -91,9 +91,16 @@ def test_at_equal_flops_each_takes_its_least_nfe_that_costs_no_less():
 
 
 def test_an_adaptive_solver_is_judged_by_what_it_used():
-    """Asked for 5 and 9 calls it used 3.2 and 6."""
-    adaptive = [point("edm/rk45", 5, 1.0, calls=3.2), point("edm/rk45", 9, 2.0, calls=6.0)]
+    """Asked for 5 and 9 calls it used 3.2 and 4.5."""
+    adaptive = [point("edm/rk45", 5, 1.0, calls=3.2), point("edm/rk45", 9, 2.0, calls=4.5)]
     assert found(solvers(*adaptive))["best, FLOPs"] == ("edm/rk45", 9)
+
+
+def test_an_nfe_that_costs_much_more_is_not_of_equal_flops():
+    """A rule without an NFE between 3 and 15 has none that costs about 3.4 calls, however good it is at 15."""
+    rare = [point("edm/ddim", nfe, value) for nfe, value in ((3, 9.5), (15, 0.0))]
+    assert found(solvers(*rare))["best, FLOPs"] == ("edm/heun", 5)
+    assert found(solvers(point("edm/ddim", 5, 0.0), *rare))["best, FLOPs"] == ("edm/ddim", 5)  # 1.47 times as many
 
 
 @pytest.mark.parametrize("calls", [0.0, math.nan, 20.0])
