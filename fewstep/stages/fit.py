@@ -58,7 +58,9 @@ def run(study: str, results: str, dataset: str, seed: int, model: str, state_dir
             spent += task.parent.info["seconds"]
         state.info["seconds"] = round(spent, 2)
         state.info.pop("seconds_before", None)
-        state.info["from_scratch"] = method is baseline or method.budget == "train"
+        # Of a chain, the first decides: what it cost holds the baseline's cost or it doesn't.
+        scratch = method is baseline or method.budget == "train"
+        state.info["from_scratch"] = task.parent.info["from_scratch"] if task.parent else scratch
         state.info["weights_sha256"] = checksum(state.model.state_dict()) if state.model is not None else ""
         state.info |= Loaded(fitted, state, device).flops()
         header = {

@@ -54,7 +54,7 @@ class Game:
     def __init__(self, task, sample):
         self.task, self.p, self.sample = task, task.params, sample
         self.coefficient = Coefficient.of(task)
-        self.G = nn.ModuleDict({"H": task.student().eval()})
+        self.G = nn.ModuleDict({"H": task.student().eval().requires_grad_(self.p["mode"] != "phi")})
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(seed_of(*task.axes, "adversarial"))
             kind, shape = self.p["discriminator"], task.dataset.shape
@@ -74,7 +74,7 @@ class Game:
 
     def loss_theta(self, rng):
         H, x0 = self.G["H"], self.data(self.p["batch_theta"], rng)
-        eps, z = self.noise(len(x0), rng), self.noise(len(x0), rng)
+        eps, z = self.task.noise_for(x0, rng), self.noise(len(x0), rng)
         t = nearest(self.grid[:-1], draw_times(H, len(x0), rng)).to(x0.device)
         with torch.no_grad():  # theta's step leaves phi alone
             t = self.coefficient.times(t, self.weights(self.G, z, rng))
