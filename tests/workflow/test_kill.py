@@ -3,19 +3,13 @@
 import copy
 import re
 import subprocess
-import time
-from collections.abc import Callable
-from pathlib import Path
-from threading import Event, Thread
 
 import psutil
 import pytest
 import torch
-from workspace import TINY, family, kill
+from workspace import TINY, Watch, family, kill, wait_for
 
 from fewstep.checkpoints import load_tensors
-from fewstep.errors import CheckpointError
-from fewstep.headers import read_header
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(900)]
 
@@ -28,39 +22,6 @@ LONG = {
     },
     "datasets": {"moons": {"baselines": ["rf"], "accelerators": [], "solvers": ["euler"], "nfe": [1]}},
 }
-
-
-def wait_for(condition: Callable[[], object], what: str, seconds: float = 120) -> None:
-    end = time.monotonic() + seconds
-    while not condition():
-        assert time.monotonic() < end, f"waited {seconds} s for {what}"
-        time.sleep(0.02)
-
-
-class Watch:
-    """Collects the step of every checkpoint that appears."""
-
-    def __init__(self, state: Path):
-        self.state, self.steps, self._stop = state, [0], Event()
-        self._thread = Thread(target=self._run)
-
-    def __enter__(self):
-        self._thread.start()
-        return self
-
-    def __exit__(self, *_):
-        self._stop.set()
-        self._thread.join()
-
-    def _run(self):
-        while not self._stop.wait(0.05):
-            for file in self.state.glob("*/train.safetensors"):
-                try:
-                    step = read_header(file)["step"]
-                except CheckpointError:  # removed in this moment: the run has ended
-                    continue
-                if step != self.steps[-1]:
-                    self.steps.append(step)
 
 
 def test_training_goes_on_after_kills_with_the_same_weights(fresh, tmp_path):

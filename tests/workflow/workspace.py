@@ -8,12 +8,18 @@ import re
 import shutil
 import subprocess
 import sys
+import time
+from collections.abc import Callable
 from pathlib import Path
+from threading import Event, Thread
 from typing import Any
 
 import pandas as pd
 import psutil
 import yaml
+
+from fewstep.errors import CheckpointError
+from fewstep.headers import read_header
 
 ROOT = Path(__file__).resolve().parents[2]
 NOT_CODE = (".venv", "results", ".git", ".snakemake", ".pytest_cache", ".ruff_cache", "__pycache__")
@@ -47,6 +53,39 @@ TINY = {
 
 # What is drawn anew whenever a score has changed.
 SUMMARIES = {"leaderboard", "figures_moons", "figures_eight_gaussians", "tables", "site", "verdict"}
+
+
+def wait_for(condition: Callable[[], object], what: str, seconds: float = 120) -> None:
+    end = time.monotonic() + seconds
+    while not condition():
+        assert time.monotonic() < end, f"waited {seconds} s for {what}"
+        time.sleep(0.02)
+
+
+class Watch:
+    """Collects the step of every checkpoint of the training `name` that appears below a job's state folder."""
+
+    def __init__(self, state: Path, name: str = "train"):
+        self.state, self.name, self.steps, self._stop = state, name, [0], Event()
+        self._thread = Thread(target=self._run)
+
+    def __enter__(self):
+        self._thread.start()
+        return self
+
+    def __exit__(self, *_):
+        self._stop.set()
+        self._thread.join()
+
+    def _run(self):
+        while not self._stop.wait(0.05):
+            for file in self.state.glob(f"*/{self.name}.safetensors"):
+                try:
+                    step = read_header(file)["step"]
+                except CheckpointError:  # removed in this moment: the run has ended
+                    continue
+                if step != self.steps[-1]:
+                    self.steps.append(step)
 
 
 def family(process: subprocess.Popen) -> list[psutil.Process]:
