@@ -13,7 +13,7 @@ from typing import Any
 
 import torch
 
-from evaluation import codes, training_pairs, trajectories
+from evaluation import codes, paces, training_pairs, trajectories
 from evaluation.jobs import describe, write_failure
 from evaluation.metrics import DIAGNOSTICS
 from evaluation.metrics.curvature import arc_length_ratio, curvature
@@ -47,7 +47,7 @@ def run(study: str, results: str, dataset: str, seed: int, model: str, state_dir
             z = latents(dataset, seed, range(section.probes), loaded.shape).to(device)
             metrics, tensors = _measure(loaded, z, section.curvature_steps)
             metrics += _flow_matching(loaded, read_header(layout.model(dataset, seed, model))) + reported
-            tensors |= codes.tensors_of(loaded, data.load(dataset))
+            tensors |= codes.tensors_of(loaded, data.load(dataset)) | paces.tensors_of(loaded, z)
             for row in metrics:
                 if not math.isfinite(row["value"]):
                     raise Diverged(f"{row['metric']} is not finite")
