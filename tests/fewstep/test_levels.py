@@ -59,3 +59,21 @@ def test_of_times_a_sample_the_mean_level_is_recorded():
 def test_a_control_calls_nothing():
     draw = _Draw(SECTION, (2,), lambda indices: torch.zeros(len(indices), 2), lambda indices, z, nfe: (z, None))
     assert draw(0)[1]["levels"] == []
+
+
+def test_what_networks_beside_the_models_own_cost_is_in_the_cost_of_a_sample():
+    """Five samples in batches of 2, 2 and 1, whose fields take 0.1 s each to make; 3 calls of 2 GFLOP, and 1 beside."""
+
+    def batch(indices, z, nfe):
+        field = Field(MIXTURE.exact(RF()), RF(), "uniform")
+        field.made_in = 0.1
+        return registry.get("euler", "solver").verb("sample")(field, z, nfe), field
+
+    draw = _Draw(SECTION, (2,), lambda indices: torch.zeros(len(indices), 2), batch)
+    draw.flops_per_call = 2e9
+    assert "helper_gflop_per_sample" not in draw(3)[1]
+    draw.helper_flops = 1e9
+    row = draw(3)[1]
+    assert row["gflop_per_sample"] == pytest.approx(3 * 2 + 1) and row["helper_gflop_per_sample"] == pytest.approx(1)
+    assert row["helper_seconds_per_sample"] == pytest.approx(0.3 / 5)
+    assert row["nfe_measured"] == 3

@@ -11,8 +11,9 @@ from fewstep.config import Training
 from fewstep.errors import UserError
 from fewstep.field import Field
 from fewstep.paths import PATHS, Prediction, make_path
+from fewstep.plan import Fitted
 from fewstep.seeds import SampleRng, generator, latents
-from fewstep.stages.common import training_loss
+from fewstep.stages.common import Loaded, training_loss
 from fewstep.task import Task
 
 MAC = registry.get("mac", "accelerator")
@@ -303,3 +304,17 @@ def test_a_mistyped_setting_is_refused_before_anything_runs(tmp_path, key, value
         METHOD.fit(task)
     assert "\n" not in str(error.value) and value in str(error.value)
     assert not list(tmp_path.iterdir())
+
+
+# cost
+
+
+@pytest.mark.parametrize("input, axes", [("start", "CHW"), ("start", ""), ("ones", "CHW")])
+def test_the_coefficient_networks_flops_are_counted_once_a_sample(tmp_path, input, axes):
+    """By hand: three linear maps 2-64-64-20, of which the CPU pads none; a constant input needs none when sampling."""
+    state = METHOD.fit(task_of(tmp_path, mode="phi", input=input, axes=axes, iterations=1))
+    state.card["schedule"] = "uniform"
+    flops = Loaded(Fitted("moons", 0, "rf", "mac-phi"), state, torch.device("cpu")).flops()
+    M = MAC.card.params["basis"]
+    assert flops["helper_flops"] == (0 if input == "ones" else 2 * (2 * 64 + 64 * 64 + 64 * 2 * M * 2))
+    assert flops["flops_per_call"] > 0

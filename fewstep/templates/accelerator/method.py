@@ -11,6 +11,7 @@ def fit(task):
     task.params    the parameters of method.yaml, with the study's changes
     task.budget    steps, batch size, learning rate, …; `train` keeps to it, saves its state and resumes after a kill
     task.loss      how the baseline is trained: loss(model, x0, eps, rng, **condition)
+    task.noise_for the noise that its training pairs with data: task.noise_for(x0, rng)
     task.spend     adds costs to report, e.g. task.spend(teacher_calls=100)
     task.pairs()   pairs (noise, sample) of the teacher's ODE, with `teacher: pairs` in method.yaml
 
