@@ -10,6 +10,7 @@ from evaluation.figures import (
     codes,
     curvature,
     entrant_grids,
+    paces,
     quality_vs_gflop,
     quality_vs_nfe,
     quality_vs_seconds,
@@ -39,6 +40,7 @@ KINDS = {
     "sample_grid": sample_grid,
     "samples_2d": samples_2d,
     "codes": codes,
+    "paces": paces,
     "training_curves": training_curves,
     "entrant_grids": entrant_grids,
 }

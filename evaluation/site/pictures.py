@@ -23,6 +23,7 @@ TITLES = {
     "sample_grid": "Samples from the same latents",
     "samples_2d": "Samples over the data",
     "codes": "What the codes stand for",
+    "paces": "Each dimension's own pace through the noise",
 }
 
 

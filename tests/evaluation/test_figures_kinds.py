@@ -38,7 +38,7 @@ def table(results, name: str) -> pd.DataFrame:
 def test_all_kinds_are_drawn(study):
     results, _, paths = study
     kinds = {kind for kind in figures.KINDS if any(f"_{kind}" in p.stem for p in paths)}
-    assert kinds == set(figures.KINDS) - {"entrant_grids", "codes"}  # no model here has codes
+    assert kinds == set(figures.KINDS) - {"entrant_grids", "codes", "paces"}  # no model here has codes, or paces
     assert not list((results / "figures").glob("rings_trajectories_pca*"))
 
 
