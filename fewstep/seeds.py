@@ -6,8 +6,9 @@ the number of devices or the method (the idea of one generator per sample is EDM
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 
 import torch
 from torch import Tensor
@@ -22,6 +23,14 @@ def seed_of(*axes: str | int) -> int:
 def generator(*axes: str | int) -> torch.Generator:
     """A CPU generator seeded by `seed_of(*axes)`."""
     return torch.Generator().manual_seed(seed_of(*axes))
+
+
+@contextlib.contextmanager
+def first_weights(*axes: str | int) -> Iterator[None]:
+    """Inside, PyTorch initialises networks from the seed of these axes; the global RNG stays as it was."""
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(seed_of(*axes))
+        yield
 
 
 def latents(dataset: str, seed: int, indices: Sequence[int], shape: Sequence[int]) -> Tensor:

@@ -18,7 +18,6 @@ from fewstep.coupling import COUPLINGS, couple
 from fewstep.data.dataset import Dataset
 from fewstep.errors import FewstepError
 from fewstep.field import Field
-from fewstep.losses import normal_like
 from fewstep.model import Model, build_model
 from fewstep.pairs import PairMaker, Pairs
 from fewstep.paths import Path as DiffusionPath
@@ -82,8 +81,7 @@ class Task:
             "sigma_data": sigma_data,
             "multidimensional": multidimensional,
         }
-        with torch.random.fork_rng(devices=[]):
-            torch.manual_seed(seeds.seed_of(*self.axes, "init"))
+        with seeds.first_weights(*self.axes, "init"):
             model = build_model({**card, "net": {**self.net, **net}, "shape": self.dataset.shape})
         return model.to(self.device)
 
@@ -93,7 +91,7 @@ class Task:
 
     def noise_for(self, x0: Tensor, rng: torch.Generator) -> Tensor:
         """Unit noise for a batch of data x0 [B, ...], paired as in the baseline's training."""
-        return couple(x0, normal_like(x0, rng), self.coupling)
+        return couple(x0, torch.randn(x0.shape, generator=rng).to(x0), self.coupling)
 
     def pairs(self) -> Pairs:
         """The teacher's pairs (noise, sample); their cost goes into the ledger. Missing shards are made.

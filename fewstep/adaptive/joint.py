@@ -15,7 +15,7 @@ from fewstep.checkpoints import State
 from fewstep.errors import CheckpointError, UserError
 from fewstep.model import Model
 from fewstep.nets.encoder import encoder_beside
-from fewstep.seeds import seed_of
+from fewstep.seeds import first_weights
 from fewstep.task import Task
 
 
@@ -57,8 +57,7 @@ class Joint(nn.Module):
         """A fresh network like the task's baseline, with a fresh encoder; the global RNG is left as it was."""
         base, dims = task.baseline, options.get("dimensions", 0) if options.get("code") else 0
         spec = {"net": task.net, "shape": list(task.dataset.shape), "dataset": task.dataset.name, **options}
-        with torch.random.fork_rng(devices=[]):
-            torch.manual_seed(seed_of(*task.axes, "encoder"))
+        with first_weights(*task.axes, "encoder"):
             joint = cls(None, spec).to(task.device)  # first: bad options are found before anything is built
         joint.model = task.new_model(base.path, base.parametrisation, base.sigma_data, extra_dim=dims)
         return joint

@@ -21,7 +21,7 @@ from fewstep.adversarial.watch import Watch
 from fewstep.field import Field
 from fewstep.paths import Prediction
 from fewstep.player import Player
-from fewstep.seeds import seed_of
+from fewstep.seeds import first_weights
 from fewstep.training import play
 
 from .settings import Coefficient
@@ -55,8 +55,7 @@ class Game:
         self.task, self.p, self.sample = task, task.params, sample
         self.coefficient = Coefficient.of(task)
         self.G = nn.ModuleDict({"H": task.student().eval().requires_grad_(self.p["mode"] != "phi")})
-        with torch.random.fork_rng(devices=[]):
-            torch.manual_seed(seed_of(*task.axes, "adversarial"))
+        with first_weights(*task.axes, "adversarial"):
             kind, shape = self.p["discriminator"], task.dataset.shape
             self.D = discriminators.build(discriminators.auto(shape) if kind == "auto" else kind, shape)
             if self.p["mode"] != "theta":
