@@ -8,6 +8,7 @@ from fewstep.facts import DATASETS
 from fewstep.files import write_json
 from fewstep.headers import save_failure
 from fewstep.jobs import run_stage, state_folder
+from fewstep.keys import Keys
 from fewstep.layout import Layout
 from fewstep.plan import Fitted, Plan
 
@@ -15,7 +16,7 @@ from fewstep.plan import Fitted, Plan
 def reference(plan: Plan, layout: Layout, fitted: Fitted, threads: int) -> None:
     """Converged ODE solution, curvature and paths of one model; its failure is recorded."""
     parts = (fitted.dataset, f"seed{fitted.seed}", fitted.model)
-    with state_folder(layout, "reference", parts, plan.reference_key(fitted)) as folder:
+    with state_folder(layout, "reference", parts, Keys(plan).reference(fitted)) as folder:
         stage = "evaluation.stages.reference"
         outcome = run_stage(plan, layout, stage, fitted, parts, folder, threads, model=fitted.model)
         if not outcome.ok:

@@ -23,8 +23,9 @@ PROSE = ("summary", "paper")  # keys of method.yaml that no result depends on
 # Modules that choose and report jobs. What they choose enters a job's key as settings; how they do it changes nothing.
 ROUTING = {
     *("fewstep.cli", "fewstep.codehash", "fewstep.config", "fewstep.contract", "fewstep.dag", "fewstep.errors"),
-    *("fewstep.files", "fewstep.jobs", "fewstep.layout", "fewstep.plan", "fewstep.progress", "fewstep.provenance"),
-    *("fewstep.registry", "fewstep.schema", "fewstep.suggest", "fewstep.supervise", "evaluation.jobs"),
+    *("fewstep.files", "fewstep.jobs", "fewstep.keys", "fewstep.layout", "fewstep.plan", "fewstep.progress"),
+    *("fewstep.provenance", "fewstep.registry", "fewstep.schema", "fewstep.suggest", "fewstep.supervise"),
+    "evaluation.jobs",
 }
 
 

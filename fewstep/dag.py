@@ -13,6 +13,7 @@ from fewstep.codehash import stage_hash
 from fewstep.config import make_study
 from fewstep.errors import UserError
 from fewstep.files import digest
+from fewstep.keys import Keys
 from fewstep.layout import CONTROL, Layout
 from fewstep.pairset import PairSet
 from fewstep.pictures import pictures
@@ -26,6 +27,7 @@ class Dag:
 
     def __init__(self, config: dict[str, Any]):
         self.plan = Plan(make_study(config))
+        self.keys = Keys(self.plan)
         self.layout = Layout(Path(self.plan.study.results))
         self.datasets = list(self.plan.study.datasets)
 
@@ -93,22 +95,22 @@ class Dag:
         return self.plan.entrant(w.dataset, int(w.seed), w.model, w.solver)
 
     def fit_key(self, w) -> str:
-        return self.plan.fit_key(self.fitted(w))
+        return self.keys.fit(self.fitted(w))
 
     def pairs_key(self, w) -> str:
-        return self.plan.pairs_key(self.fitted(w), PairSet.named(w.pairs))
+        return self.keys.pairs(self.fitted(w), PairSet.named(w.pairs))
 
     def reference_key(self, w) -> str:
-        return self.plan.reference_key(self.fitted(w))
+        return self.keys.reference(self.fitted(w))
 
     def sample_key(self, w) -> str:
-        return self.plan.sample_key(self.entrant(w))
+        return self.keys.sample(self.entrant(w))
 
     def score_key(self, w) -> str:
-        return self.plan.score_key(w.dataset, int(w.seed), w.model)
+        return self.keys.score(w.dataset, int(w.seed), w.model)
 
     def statistics_key(self, w) -> str:
-        return self.plan.statistics_key(w.dataset, w.extractor)
+        return self.keys.statistics(w.dataset, w.extractor)
 
     def data_key(self, w) -> str:
         return stage_hash("fewstep.data")[:16]
@@ -138,9 +140,9 @@ def make_dag(config: dict[str, Any], check: Callable[[Plan], None] = lambda plan
         dag = Dag(config)
         check(dag.plan)
         for fitted in dag.plan.fitted:
-            dag.plan.fit_key(fitted)  # a wrong parameter is found before anything starts
+            dag.keys.fit(fitted)  # a wrong parameter is found before anything starts
         for entrant in dag.plan.entrants:
-            dag.plan.sample_key(entrant)
+            dag.keys.sample(entrant)
     except UserError as error:
         raise SystemExit(f"error: {error}") from None
     return dag

@@ -14,6 +14,7 @@ from filelock import FileLock, Timeout
 from fewstep.errors import OUT_OF_MEMORY, TIMEOUT, UserError
 from fewstep.files import digest, read_json, write_json
 from fewstep.headers import read_header, save_failure
+from fewstep.keys import Keys
 from fewstep.layout import BEAT, KEEP, Layout, point_file
 from fewstep.pairset import PairSet
 from fewstep.plan import Entrant, Fitted, Plan
@@ -96,7 +97,7 @@ def run_stage(
 def fit(plan: Plan, layout: Layout, fitted: Fitted, threads: int) -> None:
     """Train or fit one model; on failure its file holds the status instead of weights."""
     parts = (fitted.dataset, f"seed{fitted.seed}", fitted.model)
-    key = plan.fit_key(fitted)
+    key = Keys(plan).fit(fitted)
     with state_folder(layout, "fit", parts, begun_with(layout, key, fitted.upstream)) as folder:
         stage = "fewstep.stages.fit"
         outcome = run_stage(plan, layout, stage, fitted, parts, folder, threads, model=fitted.model)
@@ -111,7 +112,7 @@ def fit(plan: Plan, layout: Layout, fitted: Fitted, threads: int) -> None:
 def pairs(plan: Plan, layout: Layout, teacher: Fitted, wanted: PairSet, threads: int) -> None:
     """Draw pairs from a model's ODE; on failure their manifest holds the status."""
     parts = (teacher.dataset, f"seed{teacher.seed}", teacher.model, wanted.series)
-    key = plan.pairs_key(teacher, wanted)
+    key = Keys(plan).pairs(teacher, wanted)
     with state_folder(layout, "pairs", parts, begun_with(layout, key, [teacher])) as folder:
         stage = "fewstep.stages.pairs"
         arguments = {"model": teacher.model, "pairs": wanted.name}
@@ -128,7 +129,7 @@ def sample(plan: Plan, layout: Layout, entrant: Entrant, threads: int, output: P
     output = output or layout.samples(fitted.dataset, fitted.seed, entrant.model, entrant.solver)
     options = {"model": entrant.model, "solver": entrant.solver, "output": str(output)}
     options["limit"] = plan.study.limits.point_minutes * 60
-    key = plan.sample_key(entrant)
+    key = Keys(plan).sample(entrant)
     with state_folder(layout, "sample", parts, begun_with(layout, key, plan.sampled_from(entrant))) as folder:
         points = {nfe: point_file(folder, nfe) for nfe in entrant.nfes}
         beat = folder / BEAT

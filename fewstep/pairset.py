@@ -4,7 +4,13 @@ from __future__ import annotations
 
 import re
 from dataclasses import dataclass
-from typing import Any, Literal
+from typing import TYPE_CHECKING, Any, Literal
+
+from fewstep.errors import UserError
+from fewstep.suggest import unknown
+
+if TYPE_CHECKING:  # the contract reads this module
+    from fewstep.contract import NFE
 
 PAIRS, PATHS = "pairs", "paths"  # the ends of each trajectory, or all its nodes
 DTYPES = ("float32", "uint8")
@@ -26,6 +32,22 @@ class PairSet:
         """What a method's parameters ask for."""
         n, solver, nfe = (params[name] for name in PARAMS)
         return cls(n, solver, nfe, keep, params.get("pair_dtype", "float32"))
+
+    def check(self, at: str, nfe: NFE, family: str) -> None:
+        """Whether these pairs can be made of data of this `family`, by a solver that makes `nfe`.
+
+        Raises UserError, which begins with the place `at` in the config, where they can't.
+        """
+        if not isinstance(self.n, int) or self.n < 0:
+            raise UserError(f"{at}.pairs is their number, 0 or more; got {self.n}")
+        if not isinstance(self.nfe, int) or not nfe.allows(self.nfe):
+            raise UserError(f"{at}: {self.solver} makes NFE {nfe.describe()}; not pair_nfe: {self.nfe}")
+        if self.keep == PATHS and nfe.step != 1:
+            raise UserError(f"{at}: paths need a solver of one call a step, e.g. euler; not pair_solver: {self.solver}")
+        if self.dtype not in DTYPES:
+            raise UserError(f"{at}.pair_dtype: {unknown('type', self.dtype, DTYPES)}")
+        if self.dtype != DTYPES[0] and family != "image":
+            raise UserError(f"{at}.pair_dtype: only images are stored as {self.dtype}; write {DTYPES[0]}")
 
     @property
     def series(self) -> str:

@@ -5,21 +5,18 @@ Nothing heavy is imported here: the Snakefile builds the DAG from this, and `pyt
 
 from __future__ import annotations
 
-import hashlib
 from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
 from typing import Any
 
 from fewstep import registry
-from fewstep.codehash import code_hash, stage_hash
 from fewstep.config import DatasetStudy, Extractor, Names, Study, Training
 from fewstep.errors import UserError
 from fewstep.facts import DATASETS, SECOND_BACKEND
-from fewstep.files import digest
 from fewstep.layout import CONTROL, Layout
-from fewstep.pairset import DTYPES, PATHS, PairSet
 from fewstep.pairset import PARAMS as PAIR_PARAMS
+from fewstep.pairset import PairSet
 from fewstep.registry import Method
 from fewstep.suggest import unknown
 
@@ -348,29 +345,14 @@ class Plan:
         if method is None or method.card.teacher is None:
             return None
         pairs = PairSet.of(method.card.teacher, self.params(fitted.dataset, method))
-        solver, at = registry.get(pairs.solver, "solver"), f"config: datasets.{fitted.dataset}.methods.{method.id}"
-        if not isinstance(pairs.n, int) or pairs.n < 0:
-            raise UserError(f"{at}.pairs is their number, 0 or more; got {pairs.n}")
-        if not isinstance(pairs.nfe, int) or not solver.nfe.allows(pairs.nfe):
-            raise UserError(f"{at}: {solver.id} makes NFE {solver.nfe.describe()}; not pair_nfe: {pairs.nfe}")
-        if pairs.keep == PATHS and solver.nfe.step != 1:
-            raise UserError(f"{at}: paths need a solver of one call a step, e.g. euler; not pair_solver: {solver.id}")
-        if pairs.dtype not in DTYPES:
-            raise UserError(f"{at}.pair_dtype: {unknown('type', pairs.dtype, DTYPES)}")
-        if pairs.dtype != DTYPES[0] and DATASETS[fitted.dataset].family != "image":
-            raise UserError(f"{at}.pair_dtype: only images are stored as {pairs.dtype}; write {DTYPES[0]}")
+        at = f"config: datasets.{fitted.dataset}.methods.{method.id}"
+        pairs.check(at, registry.get(pairs.solver, "solver").nfe, DATASETS[fitted.dataset].family)
         return pairs if pairs.n else None
 
     def pair_files(self, layout: Layout, fitted: Fitted) -> list[Path]:
         """The manifest of the pairs that a fit learns from, if it learns from any."""
         pairs, teacher = self.pair_set(fitted), fitted.upstream[-1:]
         return [layout.pairs(t.dataset, t.seed, t.model, pairs.name) for t in teacher if pairs]
-
-    def pairs_key(self, teacher: Fitted, pairs: PairSet) -> str:
-        """Code and settings behind a model's pairs."""
-        solver = registry.get(pairs.solver, "solver")
-        settings = [teacher.__dict__, pairs.series, self.params(teacher.dataset, solver)]
-        return digest([code_hash("fewstep.stages.pairs", solver), *settings])
 
     @cached_property
     def pairs(self) -> list[tuple[Fitted, PairSet]]:
@@ -383,79 +365,3 @@ class Plan:
         section = self.section(fitted.dataset)
         method = fitted.accelerator_method
         return section.train if method is None or method.budget == "train" else section.fit
-
-    # What each job depends on besides its input files; a changed value reruns exactly the jobs that read it.
-
-    def fit_key(self, fitted: Fitted) -> str:
-        """Code and settings behind a fitted model."""
-        section = self.section(fitted.dataset)
-        accelerated = fitted.accelerator != NONE
-        kind = "accelerator" if accelerated else "baseline"
-        method = registry.get(getattr(fitted, kind), kind)
-        budget = self.budget(fitted)
-        settings = budget.model_dump(exclude={"checkpoint_seconds"})
-        params = self.params(fitted.dataset, method)
-        used = self._solvers_named(params)
-        if accelerated and method.budget == "train":  # by its baseline's loss
-            baseline = registry.get(fitted.baseline, "baseline")
-            used, params = [*used, baseline], {**params, "baseline": self.params(fitted.dataset, baseline)}
-        values = [fitted.__dict__, section.net.model_dump(), settings, params]
-        values += [self.params(fitted.dataset, solver) for solver in used]
-        return digest([code_hash("fewstep.stages.fit", method, *used), *values])
-
-    @staticmethod
-    def _solvers_named(params: dict[str, Any]) -> list[Method]:
-        """A method that runs a solver, e.g. to draw pairs or as its teacher, names it among its parameters."""
-        solvers = registry.of_kind("solver")
-        return [solvers[value] for value in params.values() if isinstance(value, str) and value in solvers]
-
-    def reference_key(self, fitted: Fitted) -> str:
-        """Code and settings behind a model's converged ODE solution and curvature."""
-        section = self.section(fitted.dataset)
-        code = code_hash("evaluation.stages.reference", fitted.accelerator_method)
-        return digest([code, section.probes, section.curvature_steps])
-
-    def sample_key(self, entrant: Entrant) -> str:
-        """Code and settings behind an entrant's samples."""
-        fitted = entrant.fitted
-        section = self.section(fitted.dataset)
-        kind = "control" if entrant.control else "solver"
-        accelerator = fitted.accelerator_method
-        solver = accelerator if entrant.solver == OWN else registry.get(entrant.solver, kind)
-        params = self.params(fitted.dataset, solver)
-        used = self._solvers_named(params)
-        values = [entrant.nfes, section.blocks, section.block_size, section.batch, section.probes]
-        if (taken := self.learnt_on(entrant)) != fitted:
-            values += [taken.__dict__, self.params(taken.dataset, solver)]
-        # A solver inside another runs with its own method.yaml's parameters, so its code alone counts.
-        return digest([code_hash("fewstep.stages.sample", solver, accelerator, *used), *values, params])
-
-    @staticmethod
-    def statistics_code(extractor: str) -> str:
-        """Hash of the code that makes reference statistics, the network's among it; judges find it by its name."""
-        return digest([code_hash("evaluation.stages.statistics"), stage_hash(f"evaluation.extractors.{extractor}")])
-
-    def _settings_of(self, dataset: str, extractor: str) -> list[Any]:
-        """A feature network's code, settings and, where it has one, the content of its file of reference statistics."""
-        chosen = self.extractors(dataset)[extractor]
-        return [self.statistics_code(extractor), chosen.model_dump(), self._references.get(chosen.reference, "")]
-
-    @cached_property
-    def _references(self) -> dict[str, str]:
-        """SHA-256 of every file of reference statistics that the study names: they are large, and many jobs ask."""
-        sections = self.study.datasets.values()
-        named = {extractor.reference for section in sections for extractor in (section.extractors or {}).values()}
-        files = {name: Path(name) for name in named if name and Path(name).is_file()}
-        return {name: hashlib.sha256(file.read_bytes()).hexdigest() for name, file in files.items()}
-
-    def statistics_key(self, dataset: str, extractor: str) -> str:
-        """Code and settings behind a dataset's reference statistics."""
-        return digest([self._settings_of(dataset, extractor), self.section(dataset).metrics])
-
-    def score_key(self, dataset: str, seed: int, model: str) -> str:
-        """Code and settings behind a model's scores."""
-        section = self.section(dataset)
-        solvers = [entrant.solver for entrant in self.entrants_of(dataset, seed, model)]
-        extractors = {name: self._settings_of(dataset, name) for name in self.extractors(dataset)}
-        judged = [section.blocks, section.block_size, extractors, section.metrics, self.primary(dataset)]
-        return digest([code_hash("evaluation.stages.score"), solvers, *judged])

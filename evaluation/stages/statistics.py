@@ -22,6 +22,7 @@ from fewstep import config
 from fewstep.errors import OK, SKIPPED, CheckpointError, WeightsMissing, WriteError
 from fewstep.files import digest
 from fewstep.headers import load_arrays, open_arrays, save_arrays, save_failure
+from fewstep.keys import statistics_code
 from fewstep.layout import Layout
 from fewstep.plan import Plan
 from fewstep.progress import track
@@ -49,7 +50,7 @@ def run(plan: Plan, layout: Layout, dataset: str, name: str) -> None:
         if chosen.reference:
             arrays, header = _published(extractor, Path(chosen.reference), chosen.reference_n)
         else:
-            arrays, header = _measured(extractor, layout.data(dataset), keep, plan.statistics_code(name))
+            arrays, header = _measured(extractor, layout.data(dataset), keep, statistics_code(name))
     save_arrays(path, arrays, {"dataset": dataset, "status": OK, "extractor": extractor.identity} | header)
 
 

@@ -11,6 +11,7 @@ from fewstep.coupling import COUPLINGS
 from fewstep.device import lease
 from fewstep.errors import DIVERGED, OK, FewstepError, Upstream, UserError
 from fewstep.files import read_json
+from fewstep.keys import Keys
 from fewstep.layout import Layout
 from fewstep.pairs import check
 from fewstep.plan import NONE, Fitted, Plan
@@ -70,7 +71,7 @@ def run(study: str, results: str, dataset: str, seed: int, model: str, state_dir
             "params": task.params,
             "budget": task.budget.model_dump(),
             "coupling": task.params.get("coupling", task.coupling),
-            "key": plan.fit_key(fitted),
+            "key": Keys(plan).fit(fitted),
             "provenance": provenance(plan.study, device),
         }
         if task.diverged:

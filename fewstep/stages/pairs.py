@@ -8,6 +8,7 @@ from fewstep import registry
 from fewstep.device import lease
 from fewstep.errors import OK
 from fewstep.files import write_json
+from fewstep.keys import Keys
 from fewstep.layout import Layout
 from fewstep.pairs import PairMaker, Source
 from fewstep.pairset import PairSet
@@ -28,7 +29,7 @@ def maker_of(plan: Plan, layout: Layout, teacher: Loaded, pairs: PairSet, replac
         fields=lambda: teacher.plain_field(budget=pairs.nfe),
         solver=solver_call(plan, fitted.dataset, pairs.solver),
         device=teacher.device,
-        key=plan.pairs_key(fitted, pairs),
+        key=Keys(plan).pairs(fitted, pairs),
         replace=replace,
     )
 

@@ -28,6 +28,7 @@ from fewstep.files import write_json
 from fewstep.headers import read_header
 from fewstep.images import to_uint8
 from fewstep.inner import plain
+from fewstep.keys import Keys
 from fewstep.layout import BEAT, LEARNT, Layout, point_file
 from fewstep.plan import OWN, Entrant, Plan
 from fewstep.provenance import provenance
@@ -60,7 +61,7 @@ def run(
             write_json(state / BEAT, {"nfe": nfe})
             tensors, row = _point(draw, nfe)
             save_tensors(point_file(state, nfe), tensors, row)
-        header = {"entrant": entrant.name, "label": entrant.label, "key": plan.sample_key(entrant)}
+        header = {"entrant": entrant.name, "label": entrant.label, "key": Keys(plan).sample(entrant)}
         header["provenance"] = provenance(plan.study, device) | _weights(plan, layout_of(results), entrant)
     _gather(state, entrant, Path(output), header)
 

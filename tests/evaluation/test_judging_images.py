@@ -26,6 +26,7 @@ from fewstep.errors import UserError
 from fewstep.facts import EXTRACTORS as NAMES
 from fewstep.headers import load_arrays, save_arrays
 from fewstep.images import to_uint8
+from fewstep.keys import Keys
 from fewstep.layout import Layout
 from fewstep.plan import Plan
 from fewstep.registry import ROOT
@@ -258,7 +259,7 @@ def test_reference_statistics_are_kept_between_studies_and_made_anew_if_broken(t
     cached.write_bytes(cached.read_bytes()[:-8])
     bench.run("statistics", "--extractor", "digits")
     assert counting.seen == 2 * len(reference_digits())
-    monkeypatch.setattr(Plan, "statistics_code", staticmethod(lambda name: "other code"))
+    monkeypatch.setattr(statistics, "statistics_code", lambda name: "other code")
     bench.run("statistics", "--extractor", "digits")
     assert counting.seen == 3 * len(reference_digits())
 
@@ -268,8 +269,8 @@ def test_a_changed_file_of_reference_statistics_reruns_what_is_made_from_it(tmp_
     section = {"controls": ["data"], "extractors": {"digits": {"reference": str(file)}}}
 
     def keys():
-        plan = Plan(make_study({"study": "a", "datasets": {"digits": section}}))
-        return plan.statistics_key("digits", "digits"), plan.score_key("digits", 0, "control")
+        made = Keys(Plan(make_study({"study": "a", "datasets": {"digits": section}})))
+        return made.statistics("digits", "digits"), made.score("digits", 0, "control")
 
     np.savez(file, mu=np.zeros(64), sigma=np.eye(64))
     before = keys()

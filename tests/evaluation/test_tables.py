@@ -8,89 +8,23 @@ import shutil
 import pandas as pd
 import pytest
 from latex import problems
+from one_table import ANALOGUE, MODELS, PLAN, RECORDS, SMALL, by_place, cells, fill, frame, lines, of_model, paper, rows
 
 from evaluation import records as recs
 from evaluation import tables
-from evaluation.papers import FOLDER, Paper, papers
-from evaluation.site.papers import read
+from evaluation.papers import FOLDER, papers
 from evaluation.statistics import Summary
-from evaluation.tables.against import sentences
 from evaluation.tables.ours import Measured, Ours
 from evaluation.tables.sheet import sheet
 from evaluation.tables.text import CSV_COLUMNS, escape, latex, markdown
 from evaluation.tables.verdict import obstacles, verdict
 from fewstep.__main__ import run
 from fewstep.codehash import _with_data, closure
-from fewstep.config import load_study, make_study
+from fewstep.config import load_study
 from fewstep.plan import Plan
 from fewstep.registry import ROOT
 
 DEFAULT = ROOT / "results" / "published" / "default"
-BIBTEX = "@misc{nobody2000nothing, title={Nothing}}"
-
-
-def table(**changes) -> dict:
-    """A table of FIDs whose protocol is that of `records` below."""
-    return {
-        "title": "Digits",
-        "source": "Table 1",
-        "confidence": "paper",
-        "dataset": "digits",
-        "metric": "fid",
-        "n_generated": 50000,
-        "n_reference": 1797,
-        "extractor": "inception",
-        "columns": [{"label": "NFE 3", "nfe": 3}, {"label": "NFE 5", "nfe": 5}],
-        "rows": [
-            {"label": "Heun", "entrant": ["edm/heun"], "values": [9.50, 2.00]},
-            {"label": "Euler", "entrant": ["edm/eul*"], "values": [20.0, None]},
-            {"label": "a rival", "values": [1.0, 1.0]},
-        ],
-        **changes,
-    }
-
-
-def paper(**changes) -> dict[str, Paper]:
-    content = {"label": "Nobody", "title": "Nothing", "bibtex": BIBTEX, "tables": {"one": table(**changes)}}
-    return {"nobody": Paper.model_validate(content)}
-
-
-PLAN = Plan(
-    make_study(
-        {
-            "study": "trial",
-            "defaults": {"baselines": ["edm"], "accelerators": [], "nfe": [3, 5], "solvers": ["heun", "euler"]},
-            "datasets": {"digits": {"net": {"kind": "unet"}}, "moons": {}},
-        }
-    )
-)
-
-
-def rows(entrant: str, nfe: int, values: list[float], metric="fid", dataset="digits", **changes) -> list[dict]:
-    """A point's records, a value a seed block."""
-    baseline, _, solver = entrant.partition("/")
-    point = {"dataset": dataset, "kind": "entrant", "baseline": baseline, "model": baseline, "solver": solver}
-    point |= {"entrant": entrant, "train_seed": 0, "nfe": nfe, "status": "ok", "primary": metric, "metric": metric}
-    point |= {"n_generated": 50000, "n_reference": 1797} | changes
-    return [point | {"block": block, "value": value} for block, value in enumerate(values)]
-
-
-def frame(*points: list[dict]) -> pd.DataFrame:
-    return recs.typed(pd.DataFrame([row for point in points for row in point]))
-
-
-RECORDS = frame(
-    rows("edm/heun", 3, [9.0, 9.4, 9.8]), rows("edm/heun", 5, [3.0, 3.1, 3.2]), rows("edm/euler", 3, [15.0, 15.1, 15.2])
-)
-
-
-def cells(filled) -> dict:
-    return {(c.row, c.column): c for line in filled.cells for c in line}
-
-
-def fill(records=RECORDS, plan=PLAN, **changes):
-    return tables.fill(records, plan, paper(**changes))
-
 
 # Verdicts
 
@@ -209,73 +143,7 @@ def test_one_seed_that_failed_spoils_a_point():
     assert cells(filled)["Heun", "NFE 3"].ours.status == "diverged"
 
 
-# Rows of ours against each other
-
-PAIR = [
-    {"label": "Heun", "entrant": "edm/heun", "values": [9.5, 2.0], "against": ["Euler", "Midpoint"]},
-    {"label": "Euler", "entrant": "edm/euler", "values": [20.0, 3.0]},
-    {"label": "Midpoint", "entrant": "edm/midpoint", "values": [9.0, 2.0], "against": "Euler"},  # never run
-]
-
-
-def said(records, **changes) -> list[str]:
-    [filled] = fill(records, **{"rows": PAIR} | changes)
-    return sentences(filled)
-
-
-def test_rows_are_set_against_each_other_by_their_paired_difference():
-    heun, euler = rows("edm/heun", 3, [9.0, 20.0, 31.0]), rows("edm/euler", 3, [10.0, 22.0, 33.0])
-    three = frame(heun, euler, rows("edm/heun", 5, [3.0, 1.0, 5.0]), rows("edm/euler", 5, [2.0, 2.0, 2.0]))
-    # NFE 3: -1, -2, -2, so 5/3 +- t_2 sqrt(1/3) / sqrt(3), though the blocks are 10 apart; NFE 5: 1, -1, 3.
-    sentence, legend = said(three)
-    assert sentence == (
-        "Heun against Euler: NFE 3: better by 1.67 ± 1.43; NFE 5: can't be told apart (difference 1.00 ± 4.97)."
-    )
-    assert "over 3 seed blocks of one training" in legend and "on the same latents" in legend
-    columns = [{"label": "IS", "metric": "inception_score", "nfe": 3}]
-    upwards = three[three["nfe"] == 3].assign(metric="inception_score")
-    [sentence, _] = said(upwards, columns=columns, rows=[row | {"values": [9.0]} for row in PAIR])
-    assert sentence == "Heun against Euler: worse by 1.67 ± 1.43."  # higher is better, and one column needs no name
-
-
-def test_the_interval_of_a_difference_is_over_training_seeds_where_there_are_several():
-    gaps = {0: 1.0, 1: 2.0, 2: 3.0}  # 2 +- t_2 / sqrt(3)
-    pairs = [
-        rows(entrant, 3, [10.0 * seed + gap * (entrant == "edm/heun")] * 2, train_seed=seed)
-        for seed, gap in gaps.items()
-        for entrant in ("edm/heun", "edm/euler")
-    ]
-    sentence, legend = said(
-        frame(*pairs), columns=[{"label": "FID", "nfe": 3}], rows=[r | {"values": [9]} for r in PAIR]
-    )
-    assert sentence == "Heun against Euler: can't be told apart (difference 2.00 ± 2.48)."
-    assert "over 3 training seeds;" in legend
-
-
-def test_one_value_each_gives_a_difference_and_no_judgement():
-    records = MODELS.assign(dataset="digits")
-    columns = [{"label": "bending", "metric": "curvature"}]
-    models = [{"label": "RF", "entrant": "rf"}, {"label": "Bend", "entrant": "rf+bend", "against": "RF"}]
-    [sentence, legend] = said(records, columns=columns, rows=models, confidence="missing")
-    assert sentence == "Bend against RF: difference -0.125 of one value each." and "no interval" in legend
-
-
-def test_nothing_is_said_of_what_did_not_run_or_of_an_entrant_and_itself():
-    assert said(frame(rows("edm/heun", 3, [9.0, 9.1]))) == []
-    failed = [row | {"status": "failed", "metric": "", "value": None} for row in rows("edm/euler", 3, [9.0, 9.1])]
-    assert said(frame(rows("edm/heun", 3, [9.0, 9.1]), failed)) == []
-    assert said(RECORDS, rows=[PAIR[0] | {"against": ["Euler"]}, PAIR[1] | {"entrant": "edm/heun"}]) == []
-
-
-def test_comparisons_stand_below_the_table_on_the_analogue_too():
-    small = frame(
-        *(rows(e, 3, [v, v + 1], metric="w2", dataset="moons") for e, v in (("edm/heun", 2), ("edm/euler", 9)))
-    )
-    _, filled = fill(small, rows=PAIR, analogue=ANALOGUE)
-    page = markdown(sheet(filled, PLAN))
-    assert "- Heun against Euler: NFE 3: better by 7.00 ± 0." in page and page.count(" against ") == 1
-    assert any(note.startswith("Heun against Euler") for note in read(page)["notes"])  # so the site shows it
-    assert problems(latex(sheet(filled, PLAN))) == []
+# Analogues
 
 
 def test_an_analogue_may_have_an_nfe_of_its_own():
@@ -285,12 +153,6 @@ def test_an_analogue_may_have_an_nfe_of_its_own():
     published, ours = sheet(filled, PLAN).blocks
     assert published.lines == [["Heun", "127", "2.5"]] and ours.lines == [["Heun (edm/heun)", "5", "0.450 ± 0.635"]]
     assert ours.header == ["method", "NFE", "W₂"]
-
-
-# Analogues
-
-ANALOGUE = {"dataset": "moons", "metric": "w2", "note": ""}
-SMALL = frame(*(rows("edm/heun", nfe, [0.4, 0.5], metric="w2", dataset="moons") for nfe in (3, 5)))
 
 
 def test_an_analogue_stands_apart_and_has_no_verdict():
@@ -306,25 +168,6 @@ def test_an_analogue_stands_apart_and_has_no_verdict():
         assert not (row["published"] and row["mean"]) and row["verdict"] == ""
 
 
-def of_model(model: str, metric: str, value: float, dataset="moons") -> list[dict]:
-    """A record of a model that needs no sampler."""
-    found = {"kind": "reference", "solver": "", "block": -1, "n_reference": None}
-    return [row | found for row in rows(model, None, [value], metric=metric, dataset=dataset)]
-
-
-def lines(page: str) -> dict[str, list[str]]:
-    """Cells of a page's table lines by their label; of two lines with one label the later."""
-    split = (line.strip("|").split("|") for line in page.splitlines() if line.startswith("| "))
-    return {label.strip(): [cell.strip() for cell in cells] for label, *cells in split}
-
-
-MODELS = frame(
-    *(rows(f"rf+bend/{solver}", 3, [0.4, 0.5], metric="w2", dataset="moons") for solver in ("heun", "euler")),
-    rows("rf/heun", 3, [0.8, 0.8], metric="w2", dataset="moons"),
-    of_model("rf", "curvature", 0.25),
-    of_model("rf+bend", "curvature", 0.125),
-    of_model("rf+bend", "codes_used", 60),
-)
 UNKNOWN = {  # a table whose values were not found
     "confidence": "missing",
     "columns": [
@@ -353,10 +196,6 @@ def test_a_row_may_name_a_model_and_its_columns_the_solver_or_a_metric_of_models
     assert found["Bend", "Euler, NFE 3"] == ("rf+bend/euler", pytest.approx(0.45))
     assert Measured(MODELS).entrant("moons", ["*heun"]) == ""  # a model's pattern fits no entrant
     assert found["Bend", "Codes in use"] == ("rf+bend", 60) and ("RF", "Codes in use") not in found
-
-
-def by_place(filled) -> dict:
-    return {(c.row, c.column): c for line in filled.analogue for c in line}
 
 
 def test_values_that_were_not_found_leave_no_published_block_and_ours_are_shown():

@@ -6,13 +6,13 @@ import math
 
 import pytest
 from latex import problems
+from one_table import ANALOGUE, PLAN, by_place, cells, fill, frame, lines, of_model, rows
 
 from evaluation import tables
 from evaluation.tables.against import sentences
 from evaluation.tables.ours import Measured
 from evaluation.tables.sheet import sheet
 from evaluation.tables.text import markdown
-from tests.evaluation.test_tables import ANALOGUE, PLAN, by_place, cells, fill, frame, lines, of_model, rows
 
 GFLOP = 0.125  # a call of the model's network
 

@@ -6,6 +6,7 @@ from test_plan import changed, make_study
 from fewstep import registry
 from fewstep.contract import MethodCard
 from fewstep.errors import UserError
+from fewstep.keys import Keys
 from fewstep.plan import Fitted, Plan
 from fewstep.schema import parse
 
@@ -49,7 +50,8 @@ def test_a_parameter_of_the_shared_fit_is_set_at_the_parent():
 def test_the_key_of_a_fit_from_scratch_holds_its_baselines_parameters():
     fitted, other = Fitted("moons", 0, "edm", SCRATCH.id), Fitted("moons", 0, "edm", "reflow")
     names = [f"edm+{SCRATCH.id}"]
-    assert plan(*names).fit_key(fitted) != plan(*names, methods={"edm": {"P_mean": -1.0}}).fit_key(fitted)
+    changed_loss = plan(*names, methods={"edm": {"P_mean": -1.0}})
+    assert Keys(plan(*names)).fit(fitted) != Keys(changed_loss).fit(fitted)
     assert other not in plan(*names).fitted
 
 

@@ -8,6 +8,7 @@ from fewstep import registry
 from fewstep.config import make_study
 from fewstep.errors import UserError
 from fewstep.facts import DATASETS
+from fewstep.keys import Keys
 from fewstep.plan import OWN, Fitted, Plan
 
 STUDY = {
@@ -151,11 +152,12 @@ def test_every_training_seed_has_its_own_jobs_and_the_controls_one():
 
 def keys(study: Plan) -> dict[str, str]:
     """The keys of all jobs, by name."""
-    found = {f"fit {f.dataset} {f.model}": study.fit_key(f) for f in study.fitted}
-    found |= {f"reference {f.dataset} {f.model}": study.reference_key(f) for f in study.fitted}
-    found |= {f"sample {e.fitted.dataset} {e.name}": study.sample_key(e) for e in study.entrants}
+    made = Keys(study)
+    found = {f"fit {f.dataset} {f.model}": made.fit(f) for f in study.fitted}
+    found |= {f"reference {f.dataset} {f.model}": made.reference(f) for f in study.fitted}
+    found |= {f"sample {e.fitted.dataset} {e.name}": made.sample(e) for e in study.entrants}
     at = {(e.fitted.dataset, e.fitted.seed, e.model) for e in study.entrants}
-    return found | {f"score {name} {model}": study.score_key(name, seed, model) for name, seed, model in at}
+    return found | {f"score {name} {model}": made.score(name, seed, model) for name, seed, model in at}
 
 
 def rerun(**sections) -> set[str]:
@@ -192,12 +194,12 @@ def test_a_fit_that_uses_a_solver_depends_on_its_code(monkeypatch):
     from fewstep import codehash
 
     fitted = Fitted("moons", 0, "rf", "reflow")
-    before = plan().fit_key(fitted)
+    before = Keys(plan()).fit(fitted)
     real, folder = codehash.method_hash, registry.get("heun", "solver").folder
     monkeypatch.setattr(codehash, "method_hash", lambda path: "edited" if path == folder else real(path))
-    assert plan().fit_key(fitted) != before
-    assert plan(moons={"methods": {"reflow": {"pair_solver": "euler"}}}).fit_key(fitted) != before
-    assert plan().fit_key(Fitted("moons", 0, "rf")) == plan().fit_key(Fitted("moons", 0, "rf"))
+    assert Keys(plan()).fit(fitted) != before
+    assert Keys(plan(moons={"methods": {"reflow": {"pair_solver": "euler"}}})).fit(fitted) != before
+    assert Keys(plan()).fit(Fitted("moons", 0, "rf")) == Keys(plan()).fit(Fitted("moons", 0, "rf"))
 
 
 def test_solvers_by_model():
@@ -243,7 +245,7 @@ def test_a_solver_inside_another_counts_by_its_code(monkeypatch):
 
     def key(**methods):
         study = plan(moons={"solvers": ["gits"], "methods": methods})
-        return study.sample_key(study.entrant("moons", 0, "rf", "gits"))
+        return Keys(study).sample(study.entrant("moons", 0, "rf", "gits"))
 
     before = key()
     assert key(ipndm={"schedule": "uniform"}) == before

@@ -14,6 +14,7 @@ from fewstep.errors import UserError
 from fewstep.files import write_json
 from fewstep.headers import save_failure
 from fewstep.jobs import begun_with
+from fewstep.keys import Keys
 from fewstep.layout import Layout
 from fewstep.plan import Fitted, Plan
 from fewstep.schema import parse
@@ -77,7 +78,7 @@ def test_sampling_waits_for_both_models():
 def test_what_its_samples_depend_on(tmp_path):
     def key(solver=TAKES.id, **arguments):
         p = plan(**arguments)
-        return p.sample_key(p.entrant(HERE, 0, "rf", solver))
+        return Keys(p).sample(p.entrant(HERE, 0, "rf", solver))
 
     count = next(name for name, value in TAKES.card.params.items() if isinstance(value, int))
     there = {THERE: {"baselines": ["rf", "edm"], "solvers": [OWN], "methods": {OWN: {count: 7}}}}
