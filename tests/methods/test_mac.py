@@ -207,6 +207,18 @@ def test_gradients_reach_phi_through_all_steps(tmp_path, path, checkpoint):
     assert all(weight.grad is None for weight in H.parameters())
 
 
+def test_a_checkpointed_simulation_keeps_no_activations(tmp_path):
+    """Bytes that the graph of ten steps holds: with `checkpoint` what the jumps need, without it every layer's too."""
+
+    def kept(checkpoint):
+        game, held = REFINE.Game(task_of(tmp_path, mode="phi", steps=10, checkpoint=checkpoint), METHOD.sample), []
+        with torch.autograd.graph.saved_tensors_hooks(lambda x: held.append(x.nbytes) or x, lambda x: x):
+            game.simulate(game.G, latents("mac", 0, range(50), (2,)), generator("r"), grad=True)
+        return sum(held)
+
+    assert kept(True) < 0.5 * kept(False)
+
+
 def test_each_step_matters_to_phi(tmp_path):
     """With H cut from the graph between steps the gradient is another one: it does pass through the calls."""
     task = task_of(tmp_path, mode="phi", steps=3)
