@@ -29,6 +29,11 @@ L = JOBS.layout
 R = str(L.root)
 LOCK = FileLock(L.root / ".lock")
 
+# Snakemake 9.27's limit on starts a second has it look for ready jobs again and again, once more with every finished job,
+# until that takes a core; on one machine nothing needs the limit.
+if workflow.executor_plugin and workflow.local_exec:
+    workflow.scheduling_settings.max_jobs_per_timespan = None
+
 # The study as checked, read by every job; written when a run starts, and no input, so that a comment reruns nothing.
 STUDY = ["--study", str(L.study), "--results", R]
 
