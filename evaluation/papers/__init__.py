@@ -65,7 +65,7 @@ class Row(Strict):
     entrant: list[str] = []
     # Instead of the first, the best of all that fit: of those without an accelerator or a solver that is fitted.
     best_of: Literal["training_free"] | None = None
-    as_costly_as: str = ""  # a row: the best of those at their least NFE that costs no fewer FLOPs a sample than it
+    as_costly_as: str = ""  # a row: the best at any NFE up to the least that costs no fewer FLOPs a sample than it
     ours: bool = False  # not in the paper; shown where the study has it
     against: list[str] = []  # rows that ours is compared with: a sentence each below the table
     params: dict[str, Any] = {}  # what the sampler's parameters must be for a verdict

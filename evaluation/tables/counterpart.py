@@ -1,6 +1,7 @@
 """Which of our entrants stands for a row's cell: the first that fits, or the best of several.
 
-The best of several is found at one NFE, or each is taken where it costs as many FLOPs a sample as another row's cell.
+The best of several is found at one NFE, or among all NFEs that cost no more FLOPs a sample than another row's cell,
+rounded up to the study's next NFE.
 """
 
 from __future__ import annotations
@@ -61,16 +62,19 @@ def _candidates(
     """Training-free entrants that fit the row's patterns, each with the NFE at which it takes part."""
     for name in measured.fitting(dataset, row.entrant):
         if measured.training_free(dataset, name):
-            yield name, _as_costly(measured, dataset, name, gflop) if row.as_costly_as else nfe
+            for at in _as_costly(measured, dataset, name, gflop) if row.as_costly_as else [nfe]:
+                yield name, at
 
 
-def _as_costly(measured: Measured, dataset: str, entrant: str, gflop: float) -> int | None:
-    """The entrant's least NFE in the study that costs no less; equal costs may differ by rounding.
+def _as_costly(measured: Measured, dataset: str, entrant: str, gflop: float) -> list[int]:
+    """The entrant's NFEs up to the least that costs no fewer FLOPs; equal costs may differ by rounding.
 
-    None where that costs more than `DEARER` times as much, or nothing is known of a cost, as of a field in closed form.
+    That one takes no part where it costs more than `DEARER` times as many. None does where nothing is known of a cost,
+    as of a field in closed form.
     """
     if not (math.isfinite(gflop) and gflop > 0):
-        return None
-    costs = ((nfe, measured.gflop(dataset, entrant, nfe)) for nfe in measured.nfes(dataset, entrant))
-    nfe, cost = next(((nfe, cost) for nfe, cost in costs if rounded(cost) >= rounded(gflop)), (None, math.inf))
-    return nfe if cost <= DEARER * gflop else None
+        return []
+    costs = {nfe: measured.gflop(dataset, entrant, nfe) for nfe in measured.nfes(dataset, entrant)}
+    next_up = min((cost for cost in costs.values() if rounded(cost) >= rounded(gflop)), default=gflop)
+    most = next_up if next_up <= DEARER * gflop else gflop
+    return [nfe for nfe, cost in costs.items() if rounded(cost) <= rounded(most)]

@@ -80,8 +80,8 @@ def chosen(table: Table) -> list[str]:
     )
     pairs = "; ".join(f"{row.label}: as {row.as_costly_as}" for row in rows if row.as_costly_as)
     costly = (
-        f"At equal FLOPs ({pairs}): each at its least NFE in the study that costs no fewer FLOPs a sample, all "
-        f"networks counted; it costs up to {DEARER:g} times as many, and what would cost more takes no part."
+        f"At equal FLOPs ({pairs}): each at its best NFE of those up to the least in the study that costs no fewer "
+        f"FLOPs a sample, all networks counted; that one takes no part where it costs over {DEARER:g} times as many."
     )
     return [text, costly] if pairs else [text]
 
