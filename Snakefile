@@ -29,11 +29,6 @@ L = JOBS.layout
 R = str(L.root)
 LOCK = FileLock(L.root / ".lock")
 
-# Snakemake 9.27's limit on starts a second has it look for ready jobs again and again, once more with every finished job,
-# until that takes a core; on one machine nothing needs the limit.
-if workflow.executor_plugin and workflow.local_exec:
-    workflow.scheduling_settings.max_jobs_per_timespan = None
-
 # The study as checked, read by every job; written when a run starts, and no input, so that a comment reruns nothing.
 STUDY = ["--study", str(L.study), "--results", R]
 
@@ -54,6 +49,10 @@ onstart:
             f"another run is at work in {R}/: wait for it, or choose --config results=OTHER"
         )
     write_json(L.study, JOBS.plan.study.model_dump())
+    # Snakemake 9.27's limit on starts a second has it look for ready jobs again and again, once more with every finished
+    # job, until that takes a core; on one machine nothing needs the limit.
+    if workflow.local_exec:
+        workflow.scheduler.job_rate_limiter = None
     # The jobs of a run on this machine share a fork server, which ends with this process (bash's parent).
     shell.prefix(
         f"{PREFIX}export FEWSTEP_FORK_SERVER=${{{{FEWSTEP_FORK_SERVER:-$PPID}}}}; "
