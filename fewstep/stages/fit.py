@@ -7,7 +7,6 @@ from pathlib import Path
 
 from fewstep import data, registry
 from fewstep.checkpoints import State, checksum, save_state
-from fewstep.coupling import COUPLINGS
 from fewstep.device import lease
 from fewstep.errors import DIVERGED, OK, FewstepError, Upstream, UserError
 from fewstep.files import read_json
@@ -86,7 +85,7 @@ def _on_others(task: Task, plan: Plan, layout: Layout, fitted: Fitted) -> None:
     baseline = registry.get(fitted.baseline, "baseline")
     task.baseline = first.state.model
     params = plan.params(fitted.dataset, baseline)
-    task.loss, task.coupling = training_loss(baseline, params), params.get("coupling", COUPLINGS[0])
+    task.loss, task.coupling = training_loss(baseline, params), params.get("coupling", task.coupling)
     if parents:
         task.parent = teacher.state
         # What a chain of fits cost is the cost of its last.

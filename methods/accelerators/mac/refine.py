@@ -19,6 +19,7 @@ from fewstep.adversarial import discriminators
 from fewstep.adversarial.hinge import discriminator_loss, generator_loss
 from fewstep.adversarial.watch import Watch
 from fewstep.field import Field
+from fewstep.losses import uniform
 from fewstep.paths import Prediction
 from fewstep.player import Player
 from fewstep.seeds import first_weights
@@ -139,7 +140,7 @@ def draw_times(H, n, rng):
     """Times as EDM trains on them, lognormal; on paths with T = 1 uniform ones."""
     if H.path.t_max > 1:
         return (P_MEAN + P_STD * torch.randn(n, generator=rng)).exp() * (H.sigma_data / SIGMA_DATA)
-    return torch.rand(n, generator=rng) * H.path.t_max
+    return uniform(n, rng, high=H.path.t_max)
 
 
 def nearest(grid, t):
