@@ -7,6 +7,7 @@ training seed, so that two models' losses differ by the models alone.
 from __future__ import annotations
 
 from collections.abc import Iterator
+from dataclasses import replace
 
 import torch
 from torch import Tensor
@@ -20,7 +21,7 @@ from fewstep.paths import like
 from fewstep.seeds import generator
 from fewstep.stages.common import Loaded
 
-PAIRS = 4096
+PAIRS, AT_ONCE = 4096, 256  # draws, and how many of them a network sees at a time
 
 
 def known(loaded: Loaded) -> bool:
@@ -34,22 +35,34 @@ def losses(loaded: Loaded, dataset: Dataset, coupling: str, batch: int, n: int =
     coupling, batch: of the training (see `fewstep.coupling`); an accelerator then encodes what the coupling gives.
     """
     found = []
-    for rows, x0, eps, u in _draws(loaded, dataset, n, batch):
-        with torch.no_grad():
-            noise, condition = loaded.encode(x0, couple(x0, eps, coupling))
-        field = loaded.field(rows, noise, "cfm_loss", condition=condition)
-        u = u.clamp(field.path.u_min, field.path.u_max)  # no model is asked beyond its path's ends
-        z = like(1 - u, x0) * x0 + like(u, x0) * noise
-        found.append(flow_matching_loss(straight_velocity(field, z, u), x0, noise))
+    for rows, x0, told, eps, u in _draws(loaded, dataset, n, batch):
+        eps = couple(x0, eps, coupling)
+        for at in (slice(start, start + AT_ONCE) for start in range(0, len(x0), AT_ONCE)):
+            about = {name: value[at] for name, value in told.items()}
+            found.append(_losses(loaded, rows[at], x0[at], about, eps[at], u[at]))
     return torch.cat(found)
 
 
-def _draws(loaded: Loaded, dataset: Dataset, n: int, batch: int) -> Iterator[tuple[range, Tensor, Tensor, Tensor]]:
-    """Indices, x_0, eps and u [b] of a batch; together the same for every model and batch size."""
+def _losses(loaded: Loaded, rows: range, x0: Tensor, told: dict[str, Tensor], eps: Tensor, u: Tensor) -> Tensor:
+    """The loss of each pair x_0, eps [b, ...] at the noise fractions u [b]."""
+    with torch.no_grad():
+        noise, condition = loaded.encode(x0, eps)
+    field = loaded.field(rows, noise, "cfm_loss", condition={**condition, **told})
+    u = u.clamp(field.path.u_min, field.path.u_max)  # no model is asked beyond its path's ends
+    z = like(1 - u, x0) * x0 + like(u, x0) * noise
+    return flow_matching_loss(straight_velocity(field, z, u), x0, noise)
+
+
+def _draws(loaded: Loaded, dataset: Dataset, n: int, batch: int) -> Iterator[tuple]:
+    """Indices, x_0, what a network is told of it, eps, u [b] of a batch; the same for every model and batch size.
+
+    Images are as they are: the augmentations of a training are not among the data that a model stands for.
+    """
     rng = generator("cfm_loss", dataset.name, loaded.fitted.seed)
-    x0 = dataset.draw(n, rng)
+    x0, told = replace(dataset, augment=0.0).examples(n, rng)
     eps, u = normal_like(x0, rng), torch.rand(n, generator=rng, dtype=torch.float64)
     for start in range(0, n, batch):
         rows = range(start, min(start + batch, n))
         at = slice(rows.start, rows.stop)
-        yield rows, x0[at].to(loaded.device), eps[at].to(loaded.device), u[at]
+        about = {name: value[at].to(loaded.device) for name, value in told.items()}
+        yield rows, x0[at].to(loaded.device), about, eps[at].to(loaded.device), u[at]

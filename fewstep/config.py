@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Annotated, Any, Literal
 
 import yaml
-from pydantic import Field, PositiveInt, field_validator
+from pydantic import Field, PositiveInt, field_validator, model_validator
 
 from fewstep.errors import UserError
 from fewstep.facts import DATASETS, EXTRACTORS, METRICS
@@ -26,7 +26,7 @@ class Training(Strict):
     warmup: int = Field(100, ge=0)  # steps of linear learning-rate warm-up
     decay: Literal["constant", "linear", "cosine"] = "cosine"
     ema: float = Field(0.99, ge=0, lt=1)  # rate after its own warm-up min(ema, (1 + n) / (10 + n))
-    clip: float = Field(1.0, gt=0)  # largest norm of the gradient
+    clip: float | None = Field(1.0, gt=0)  # largest norm of the gradient; null: any
     checkpoint_seconds: float = Field(20.0, gt=0)
 
 
@@ -56,6 +56,44 @@ class UNet(Strict):
     dropout: float = Field(0.0, ge=0, lt=1)
 
 
+class SongUNet(Strict):
+    """Options of `fewstep.nets.song.SongUNet`: DDPM++ as EDM trains it; NCSN++ is fourier, residual, [1, 3, 3, 1]."""
+
+    kind: Literal["song"]
+    channels: PositiveInt = 128
+    multipliers: list[PositiveInt] = [2, 2, 2]
+    blocks: PositiveInt = 4
+    attention: list[PositiveInt] = [16]
+    embedding: Literal["positional", "fourier"] = "positional"
+    embedding_multiplier: PositiveInt = 4
+    encoder: Literal["standard", "residual"] = "standard"
+    resample_filter: list[PositiveInt] = [1, 1]
+    dropout: float = Field(0.13, ge=0, lt=1)
+
+
+class ADM(Strict):
+    """Options of `fewstep.nets.adm.ADM`, Dhariwal and Nichol's U-Net as EDM trains it on ImageNet-64."""
+
+    kind: Literal["adm"]
+    channels: PositiveInt = 192
+    multipliers: list[PositiveInt] = [1, 2, 3, 4]
+    blocks: PositiveInt = 3
+    attention: list[PositiveInt] = [32, 16, 8]
+    embedding_multiplier: PositiveInt = 4
+    dropout: float = Field(0.1, ge=0, lt=1)
+
+
+class DDPMUNet(Strict):
+    """Options of `fewstep.nets.ddpm.DDPMUNet`, Ho et al.'s U-Net as google/ddpm-cifar10-32 has it."""
+
+    kind: Literal["ddpm"]
+    channels: PositiveInt = 128
+    multipliers: list[PositiveInt] = [1, 2, 2, 2]
+    blocks: PositiveInt = 2
+    attention: list[PositiveInt] = [16]
+    dropout: float = Field(0.1, ge=0, lt=1)
+
+
 class Limits(Strict):
     """Wall-clock limits that the harness enforces."""
 
@@ -78,6 +116,34 @@ class Extractor(Strict):
     reference_n: PositiveInt | None = None  # images behind it, which the file doesn't tell
 
 
+class Source(Strict):
+    """Where a real dataset's images lie: one of `cifar10`, `folder`, `zip`, `parquet` (see `fewstep.data.sources`)."""
+
+    cifar10: str | None = None  # a folder with, or for, the pickled batches; they are downloaded if none are there
+    folder: str | None = None  # of images; sub-folders are classes
+    zip: str | None = None  # of images, with labels in a dataset.json, as EDM's tools write it
+    parquet: str | list[str] | None = None  # Hugging Face's image layout; several files are read in the given order
+    first: PositiveInt | None = None  # only so many images, for trials
+    count: PositiveInt | None = None  # images that there must be (default: the dataset's own number)
+    sha256: dict[str, str] = {}  # of files, by their names
+
+    @model_validator(mode="after")
+    def _one(self) -> Source:
+        if sum(value is not None for value in (self.cifar10, self.folder, self.zip, self.parquet)) != 1:
+            raise ValueError("give one of cifar10, folder, zip, parquet")
+        return self
+
+
+class Compute(Strict):
+    """What a job runs on; no result depends on it but by rounding."""
+
+    gpus: int = Field(0, ge=0)  # of a fit or sampling job, on a cluster and here; 0 asks a cluster for none
+    precision: Literal["bf16", "fp32"] = "bf16"  # of training on GPUs; weights are float32
+    compile: bool = False  # torch.compile, on GPUs
+    microbatch: PositiveInt | None = None  # rows that a network sees at once in training; saves memory, costs time
+    sampling_jobs: PositiveInt = 1  # that an entrant's samples are drawn in
+
+
 class DatasetStudy(Strict):
     """One dataset of a study; every key may also stand under `defaults`."""
 
@@ -87,6 +153,8 @@ class DatasetStudy(Strict):
     solvers: Names | dict[str, Names] = "all"
     controls: Names = "all"
     nfe: list[PositiveInt] = Field([1, 2, 3, 4, 5, 6, 8, 10], min_length=1)
+    # NFE of single solvers, accelerators with a rule of their own, or entrants: {heun: [35], rf/euler: [1, 2, 128]}
+    nfe_of: dict[str, list[PositiveInt]] = {}
     train_seeds: list[int] = Field([0], min_length=1)
     blocks: PositiveInt = 3  # disjoint blocks of latents, each scored by itself
     block_size: PositiveInt = 1000
@@ -97,9 +165,15 @@ class DatasetStudy(Strict):
     extractors: dict[str, Extractor] | None = None
     metrics: list[str] = ["fd", "kd", "prdc", "nearest"]  # on their features; also is, fd_inf
     primary: str | None = None  # the metric that ranks; default: the dataset's
-    net: Annotated[MLP | UNet, Field(discriminator="kind")] = MLP()
+    source: Source | None = None  # the files of a real dataset
+    flip: bool = False  # training sees every image's mirror image, too
+    augment: float = Field(0.0, ge=0, le=1)  # how often EDM's augmentations are applied; the network is told
+    net: Annotated[MLP | UNet | SongUNet | ADM | DDPMUNet, Field(discriminator="kind")] = MLP()
+    pretrained: dict[str, Weights] = {}  # baselines that are read from a checkpoint, and not trained
     train: Training = Training()
     fit: Training = Training()
+    budgets: dict[str, dict[str, Any]] = {}  # of single methods, or models (edm+qac), on top of `train` or `fit`
+    compute: Compute = Compute()
     methods: dict[str, dict[str, Any]] = {}  # parameters of a method that differ from its method.yaml
 
     @field_validator("solvers", mode="before")
@@ -131,6 +205,11 @@ class DatasetStudy(Strict):
     @classmethod
     def _sorted_once(cls, values: list[int]) -> list[int]:
         return sorted(set(values))
+
+    @field_validator("nfe_of")
+    @classmethod
+    def _sorted_each(cls, values: dict[str, list[int]]) -> dict[str, list[int]]:
+        return {name: sorted(set(nfes)) for name, nfes in values.items()}
 
     @property
     def n_samples(self) -> int:

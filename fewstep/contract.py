@@ -44,6 +44,8 @@ class Supports(Strict):
 
     baselines: list[str] | Literal["all"] = "all"
     data: Literal["any", "image", "vector"] = "any"
+    # Runs on class-conditional datasets. Default: all but accelerators, whose pairs, codes and critics know no classes
+    conditional: bool | None = None
 
 
 class Preset(Strict):

@@ -16,6 +16,7 @@ from fewstep.codehash import code_hash, stage_hash
 from fewstep.files import digest
 from fewstep.pairset import PairSet
 from fewstep.plan import NONE, OWN, Entrant, Fitted, Plan
+from fewstep.pretrained import content
 from fewstep.registry import Method
 
 
@@ -48,7 +49,9 @@ class Keys:
         if accelerated and method.budget == "train":  # by its baseline's loss
             baseline = registry.get(fitted.baseline, "baseline")
             used, params = [*used, baseline], {**params, "baseline": plan.params(fitted.dataset, baseline)}
-        values = [fitted.__dict__, section.net.model_dump(), settings, params]
+        if not accelerated and fitted.baseline in section.pretrained:  # nothing is trained; its loss is measured
+            settings = {"batch": settings["batch"]}
+        values = [fitted.__dict__, self._net(fitted), settings, params, *self._data(fitted.dataset)]
         values += [plan.params(fitted.dataset, other) for other in used]
         return digest([code_hash("fewstep.stages.fit", method, *used), *values])
 
@@ -74,10 +77,26 @@ class Keys:
         params = plan.params(fitted.dataset, solver)
         used = _solvers_named(params)
         values = [entrant.nfes, section.blocks, section.block_size, section.batch, section.probes]
+        values += self._data(fitted.dataset)
         if (taken := plan.learnt_on(entrant)) != fitted:
             values += [taken.__dict__, plan.params(taken.dataset, solver)]
         # A solver inside another runs with its own method.yaml's parameters, so its code alone counts.
         return digest([code_hash("fewstep.stages.sample", solver, accelerator, *used), *values, params])
+
+    def _net(self, fitted: Fitted) -> Any:
+        """The study's network, or the content of the checkpoint that has the baseline's."""
+        section = self.plan.section(fitted.dataset)
+        weights = section.pretrained.get(fitted.baseline)
+        return content(weights.path, weights.sha256) if weights else section.net.model_dump()
+
+    def _data(self, dataset: str) -> list[Any]:
+        """How many images of a real dataset are taken, and in what forms training sees images; nothing by default.
+
+        Which files they come from is a matter of the `data` step: when they change, it runs, and all that follows.
+        """
+        section = self.plan.section(dataset)
+        first = section.source.first if section.source else None
+        return [first, section.flip, section.augment] if first or section.flip or section.augment else []
 
     def statistics(self, dataset: str, extractor: str) -> str:
         """Code and settings behind a dataset's reference statistics."""

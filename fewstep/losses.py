@@ -69,14 +69,15 @@ def flow_matching_loss(
 
 
 def on_data(loss: Callable[..., Tensor], coupling: str = "independent") -> Callable[..., Tensor]:
-    """`loss(model, x0, rng)` for training, from `loss(model, x0, eps, rng)`: unit noise, paired by a coupling."""
+    """`loss(model, x0, rng, **condition)` for training, from `loss(model, x0, eps, rng, **condition)`: unit noise,
+    paired by a coupling."""
 
-    def on_pairs(model: Model, x0: Tensor, rng: torch.Generator) -> Tensor:
-        return loss(model, x0, couple(x0, normal_like(x0, rng), coupling), rng)
+    def on_pairs(model: Model, x0: Tensor, rng: torch.Generator, **condition: Tensor) -> Tensor:
+        return loss(model, x0, couple(x0, normal_like(x0, rng), coupling), rng, **condition)
 
     return on_pairs
 
 
-def flow_matching(coupling: str) -> Callable[[Model, Tensor, torch.Generator], Tensor]:
-    """`loss(model, x0, rng)`: velocity matching at uniform times on pairs of the given coupling."""
+def flow_matching(coupling: str) -> Callable[..., Tensor]:
+    """`loss(model, x0, rng, **condition)`: velocity matching at uniform times on pairs of the given coupling."""
     return on_data(flow_matching_loss, coupling)

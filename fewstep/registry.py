@@ -22,7 +22,7 @@ from fewstep.suggest import unknown
 
 ROOT = Path(__file__).resolve().parents[1]
 EXTRA = "FEWSTEP_METHODS"  # further folders of methods, separated like PATH
-VERBS = ("fit", "loss", "encoder", "field", "timesteps", "sample")
+VERBS = ("fit", "loss", "encoder", "field", "timesteps", "sample", "cost")
 
 
 @dataclass(frozen=True)
@@ -51,6 +51,12 @@ class Method:
     def data(self) -> str:
         """What it runs on: `image`, `vector` or `any`."""
         return self._form_or("data", self.card.supports.data)
+
+    @property
+    def conditional(self) -> bool:
+        """Whether it runs on class-conditional datasets."""
+        declared = self.card.supports.conditional
+        return self.kind != "accelerator" if declared is None else declared
 
     @property
     def nfe(self) -> NFE | None:

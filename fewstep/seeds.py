@@ -41,6 +41,12 @@ def latents(dataset: str, seed: int, indices: Sequence[int], shape: Sequence[int
     return out
 
 
+def labels(dataset: str, seed: int, indices: Sequence[int], classes: int) -> Tensor:
+    """The class of each sample, one-hot [len(indices), classes], all equally likely; one generator an index."""
+    drawn = [torch.randint(classes, (), generator=generator("labels", dataset, seed, index)) for index in indices]
+    return torch.nn.functional.one_hot(torch.stack(drawn), classes).float()
+
+
 class SampleRng:
     """Extra randomness for methods that draw at sampling (codes, churn), one stream per sample and name."""
 

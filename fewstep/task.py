@@ -13,10 +13,11 @@ from torch import Tensor
 
 from fewstep import seeds
 from fewstep.checkpoints import State
-from fewstep.config import Training
+from fewstep.config import Compute, Training
 from fewstep.coupling import COUPLINGS, couple
 from fewstep.data.dataset import Dataset
 from fewstep.errors import FewstepError
+from fewstep.facts import AUGMENT_DIM
 from fewstep.field import Field
 from fewstep.model import Model, build_model
 from fewstep.pairs import PairMaker, Pairs
@@ -34,6 +35,7 @@ class Task:
     pair_maker what makes, or reads, the teacher's pairs, where the method says that it learns from some
     ledger     costs that the method reports, e.g. {"teacher_calls": 8192}
     diverged   why a training that was watched ended early; what `fit` then returns are its last good weights
+    compute    precision, compiler and microbatch of training
     """
 
     dataset: Dataset
@@ -52,6 +54,7 @@ class Task:
     solver_of: Callable[[str], Callable[..., Tensor]] | None = None
     pair_maker: PairMaker | None = None
     diverged: str = ""
+    compute: Compute = field(default_factory=Compute)
 
     @property
     def teacher(self) -> Model:
@@ -74,7 +77,12 @@ class Task:
         multidimensional: bool = False,
         **net: Any,
     ) -> Model:
-        """A freshly initialised network on `path`, the study's with further options `net`; the global RNG stays."""
+        """A freshly initialised network on `path`, the study's with further options `net`; the global RNG stays.
+
+        It can be told what the dataset tells of each sample: class, augmentation.
+        """
+        told = {"label_dim": self.dataset.facts.classes, "augment_dim": AUGMENT_DIM * (self.dataset.augment > 0)}
+        net = {name: width for name, width in told.items() if width} | net
         card = {
             "path": path.name,
             "parametrisation": parametrisation,

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import contextlib
 import sys
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -25,6 +26,7 @@ from fewstep.headers import load_arrays, open_arrays, save_arrays, save_failure
 from fewstep.keys import statistics_code
 from fewstep.layout import Layout
 from fewstep.plan import Plan
+from fewstep.prepared import is_prepared, open_prepared
 from fewstep.progress import track
 from fewstep.weights import cache_folder, sha256_of
 
@@ -63,8 +65,7 @@ def _published(extractor: Extractor, file: Path, n: int | None) -> Made:
 
 def _measured(extractor: Extractor, data: Path, keep: bool, code: str) -> Made:
     """The reference set's own, from the user's cache where a large network has seen the same images before."""
-    with open_arrays(data) as stored:
-        source = {"dataset": stored.header["dataset"], "sha256": stored.sha256}
+    with _images(data) as (source, images):
         cached = None
         if extractor.spec.weights:
             key = digest([extractor.identity, source, keep, code])
@@ -72,15 +73,27 @@ def _measured(extractor: Extractor, data: Path, keep: bool, code: str) -> Made:
         with contextlib.suppress(CheckpointError):  # absent, or not whole
             if cached:
                 return load_arrays(cached)
-        images = _uint8(stored.get("x"))
-    arrays = _arrays(extractor, images, keep)
-    header = {"n": len(images), "source": source, "resolution": list(images.shape[2:])}
+        images = images()
+        arrays = _arrays(extractor, images, keep)
+        header = {"n": len(images), "source": source, "resolution": list(images.shape[2:])}
     if cached:
         try:
             save_arrays(cached, arrays, header)
         except WriteError as error:
             print(f"not kept for other studies: {error}", file=sys.stderr)
     return arrays, header
+
+
+@contextlib.contextmanager
+def _images(data: Path) -> Iterator[tuple[dict[str, str], Callable[[], np.ndarray]]]:
+    """What a dataset's images are known by, and what gives them, uint8 [N, C, H, W]: a real set's stay on disk."""
+    if is_prepared(data):
+        stored = open_prepared(data, data.stem, whole=True)
+        yield {"dataset": data.stem, "sha256": stored.header["sha256"]}, lambda: stored.pixels
+        return
+    with open_arrays(data) as stored:
+        known = {"dataset": stored.header["dataset"], "sha256": stored.sha256}
+        yield known, lambda: _uint8(stored.get("x"))
 
 
 def open_chosen(name: str, chosen: config.Extractor, device: str) -> Extractor:
@@ -99,11 +112,12 @@ def _uint8(x: np.ndarray) -> np.ndarray:
 
 
 def _arrays(extractor: Extractor, images: np.ndarray, keep: bool) -> dict[str, np.ndarray]:
-    moments, kept = Moments(), []
+    moments, kept = Moments(), np.empty((len(images), extractor.dim), np.float32) if keep else None
     starts = range(0, len(images), CHUNK)
     for start in track(starts, extractor.name, len(starts), unit="k images"):
         features = extractor.features(images[start : start + CHUNK])
         moments.update(features)
-        kept += [features.astype(np.float32)] if keep else []
+        if keep:
+            kept[start : start + len(features)] = features
     arrays = {"mean": moments.mean, "covariance": moments.covariance}
-    return arrays | ({"features": np.concatenate(kept)} if keep else {})
+    return arrays | ({"features": kept} if keep else {})

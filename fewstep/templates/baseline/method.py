@@ -13,10 +13,10 @@ def fit(task):
     task.budget    steps, batch size, learning rate, …; `train` keeps to it, saves its state and resumes after a kill
     """
 
-    def loss(model, x0, rng):
+    def loss(model, x0, rng, **condition):
         # Every random number comes from `rng`, whose state is saved: a resumed run ends with the same weights.
         t = uniform(len(x0), rng) ** task.params["t_power"]
-        return velocity_matching(model, x0, normal_like(x0, rng), t)
+        return velocity_matching(model, x0, normal_like(x0, rng), t, **condition)
 
     model = task.new_model(RF(), "velocity")  # what the network predicts: velocity, eps or denoiser
     return task.state(train(task, model, loss))
