@@ -10,6 +10,7 @@ from torch import Tensor, nn
 from fewstep import nets
 from fewstep.errors import UserError
 from fewstep.paths import Path, Prediction, float64, like, make_path
+from fewstep.timesteps import Timesteps
 
 PARAMETRISATIONS = ("velocity", "eps", "denoiser")
 RATIO_MIN = 1e-5  # sigma / alpha that a denoiser is told lies between this and its inverse, on paths that reach 0 or 1
@@ -31,6 +32,8 @@ class Model(nn.Module):
     Every dimension of x may have a time of its own (arXiv 2404.14161). The network is then told the mean of a sample's
     times, and what it predicts is read at each dimension's; a `multidimensional` one sees them all, as maps beside x
     (t, or ln(sigma / alpha) / 4), and n is each dimension's own.
+
+    A network that was trained in discrete time on the VP path has `timesteps`, and c_noise is its step at that alpha.
     """
 
     def __init__(
@@ -40,12 +43,13 @@ class Model(nn.Module):
         parametrisation: str,
         sigma_data: float = 0.5,
         multidimensional: bool = False,
+        timesteps: Timesteps | None = None,
     ):
         super().__init__()
         if parametrisation not in PARAMETRISATIONS:
             raise UserError(f"unknown parametrisation {parametrisation!r}; there are {', '.join(PARAMETRISATIONS)}")
         self.net, self.path, self.parametrisation, self.sigma_data = net, path, parametrisation, sigma_data
-        self.multidimensional = multidimensional
+        self.multidimensional, self.timesteps = multidimensional, timesteps
         self.card: dict[str, Any] = {}  # what `build_model` made it from
 
     def forward(self, x: Tensor, t: float | Tensor, **condition: Tensor) -> Prediction:
@@ -56,8 +60,13 @@ class Model(nn.Module):
             return self._denoise(x, t, told, **condition)
         if self.multidimensional:
             condition["maps"] = like(t, x).expand_as(x)
-        F = self.net(x.to(self.dtype), 999 * told.to(self.dtype).expand(len(x)), **condition).to(x.dtype)
+        F = self.net(x.to(self.dtype), self._c_noise(told).expand(len(x)), **condition).to(x.dtype)
         return Prediction(self.path, x, t, **{self.parametrisation: F})
+
+    def _c_noise(self, t: Tensor) -> Tensor:
+        if self.timesteps is None:
+            return 999 * t.to(self.dtype)
+        return self.timesteps.step(self.path.alpha(t.double()).log()).to(self.dtype)
 
     def _denoise(self, x: Tensor, t: Tensor, told: Tensor, **condition: Tensor) -> Prediction:
         t, told, d = t.double(), told.double(), self.sigma_data  # float64, as a Prediction's coefficients are
@@ -88,13 +97,17 @@ def build_model(card: dict[str, Any]) -> Model:
     """A model with fresh weights from its card; the caller forks and seeds the global RNG.
 
     card: path, parametrisation, sigma_data, net (see `fewstep.nets.build`), shape of a sample, and, if it is true,
-    multidimensional; the model keeps it.
+    multidimensional, and of a network trained in discrete time, timesteps (see `Timesteps`); the model keeps it.
     """
     shape, multidimensional = tuple(card["shape"]), card.get("multidimensional", False)
     net = nets.build({**card["net"], **({"maps": shape[0]} if multidimensional else {})}, shape)
-    model = Model(net, make_path(card["path"]), card["parametrisation"], card["sigma_data"], multidimensional)
+    timesteps = Timesteps(**card["timesteps"]) if card.get("timesteps") else None
+    path, how = make_path(card["path"]), card["parametrisation"]
+    model = Model(net, path, how, card["sigma_data"], multidimensional, timesteps)
     model.card = {name: card[name] for name in ("path", "parametrisation", "sigma_data", "net")}
     if multidimensional:
         model.card["multidimensional"] = True
+    if timesteps:
+        model.card["timesteps"] = dict(card["timesteps"])
     model.card["shape"] = list(card["shape"])
     return model

@@ -1,7 +1,7 @@
-"""The networks behind every field: a small MLP for flat data and a U-Net for images.
+"""The networks behind every field: a small MLP for flat data, a small U-Net for images, and the published ones.
 
-All share one call, `net(x, c_noise, label=None, extra=None, maps=None)`, so paths, trainers and solvers never ask which
-it is.
+All share one call, `net(x, c_noise, label=None, extra=None, maps=None, augment=None)`, so paths, trainers and solvers
+never ask which it is.
 """
 
 import importlib
@@ -11,13 +11,19 @@ import torch
 from torch import nn
 
 # Name -> (module, class). Imported on first use, so that `import fewstep.nets` costs no more than torch.
-KINDS = {"mlp": ("fewstep.nets.mlp", "MLP"), "unet": ("fewstep.nets.unet", "UNet")}
+KINDS = {
+    "mlp": ("fewstep.nets.mlp", "MLP"),
+    "unet": ("fewstep.nets.unet", "UNet"),
+    "song": ("fewstep.nets.song", "SongUNet"),
+    "adm": ("fewstep.nets.adm", "ADM"),
+    "ddpm": ("fewstep.nets.ddpm", "DDPMUNet"),
+}
 
 
 def build(spec: dict, shape: tuple[int, ...]) -> nn.Module:
     """The network that `spec` describes, for samples of `shape` (without the batch axis).
 
-    spec: {"kind": "mlp" | "unet", **keyword arguments of that class}, plain values as a YAML or JSON file holds them.
+    spec: {"kind": one of KINDS, **keyword arguments of that class}, plain values as a YAML or JSON file holds them.
     The weights come from torch's default initialisation and hence the global RNG: fork and seed it around this call.
     Raises ValueError for an unknown kind or argument, naming what is allowed.
     """
@@ -25,14 +31,24 @@ def build(spec: dict, shape: tuple[int, ...]) -> nn.Module:
     kind = options.pop("kind", None)
     if kind not in KINDS:
         raise ValueError(f"unknown kind of net {kind!r}; allowed: {', '.join(KINDS)}")
-    module, name = KINDS[kind]
-    cls = getattr(importlib.import_module(module), name)
+    cls = _class(kind)
     allowed = [key for key in inspect.signature(cls).parameters if key != "shape"]
     if unknown := sorted(set(options) - set(allowed)):
         raise ValueError(f"unknown argument of net {kind!r}: {', '.join(unknown)}; allowed: {', '.join(allowed)}")
     net = cls(tuple(shape), **options)
-    # Convolutions on images this small run a third faster with the channels last (benchmarked on CPUs).
-    return net.to(memory_format=torch.channels_last) if kind == "unet" else net
+    # Convolutions on small images run a third faster with the channels last (benchmarked on CPUs).
+    return net if kind == "mlp" else net.to(memory_format=torch.channels_last)
+
+
+def with_defaults(spec: dict) -> dict:
+    """`spec` (see `build`) with the default of every option that it doesn't give."""
+    defaults = inspect.signature(_class(spec["kind"])).parameters.values()
+    return {p.name: p.default for p in defaults if p.default is not p.empty} | spec
+
+
+def _class(kind: str) -> type[nn.Module]:
+    module, name = KINDS[kind]
+    return getattr(importlib.import_module(module), name)
 
 
 def parameters(net: nn.Module) -> int:

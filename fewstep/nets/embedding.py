@@ -11,15 +11,16 @@ from fewstep.nets.rowwise import Linear, SiLU
 class PositionalEmbedding(nn.Module):
     """Sines and cosines at geometric frequencies 1 … 1/max_positions (Ho et al. 2020, DDPM; Song et al. 2021, DDPM++).
 
-    forward: [B] -> [B, channels]. `endpoint` makes the lowest frequency exactly 1/max_positions.
+    forward: [B] -> [B, channels]. `endpoint` makes the lowest frequency exactly 1/max_positions. Constants as they are,
+    the frequencies need not be saved with the weights (`saved`).
     """
 
-    def __init__(self, channels: int, max_positions: float = 10000, endpoint: bool = False):
+    def __init__(self, channels: int, max_positions: float = 10000, endpoint: bool = False, saved: bool = True):
         super().__init__()
         half = _half(channels)
         exponent = torch.arange(half, dtype=torch.float64) / max(half - int(endpoint), 1)
         frequencies = torch.exp(-math.log(max_positions) * exponent)
-        self.register_buffer("frequencies", frequencies.to(torch.get_default_dtype()))
+        self.register_buffer("frequencies", frequencies.to(torch.get_default_dtype()), persistent=saved)
 
     def forward(self, c: torch.Tensor) -> torch.Tensor:
         return _waves(c, self.frequencies)
@@ -43,28 +44,32 @@ class FourierEmbedding(nn.Module):
 
 
 class ConditionEmbedding(nn.Module):
-    """Noise level and label as one vector: time embedding + linear(label).
+    """Noise level, label and augmentation as one vector: time embedding + linear(label) + linear(augment).
 
-    forward: c_noise [B] (or one number for all), label [B, label_dim] one-hot or None -> [B, channels]. None adds
-    nothing, which is the unconditional embedding. Raises ValueError for a label the net was built without, or of the
-    wrong width.
+    forward: c_noise [B] (or one number for all), label [B, label_dim] one-hot or None, augment [B, augment_dim] or None
+    -> [B, channels]. None adds nothing, which is the unconditional embedding, and that of an image left as it was.
+    Raises ValueError for a condition the net was built without, or of the wrong width.
     """
 
-    def __init__(self, channels: int, kind: str = "positional", label_dim: int = 0):
+    def __init__(self, channels: int, kind: str = "positional", label_dim: int = 0, augment_dim: int = 0):
         super().__init__()
         kinds = {"positional": PositionalEmbedding, "fourier": FourierEmbedding}
         if kind not in kinds:
             raise ValueError(f"unknown embedding {kind!r}; allowed: {', '.join(kinds)}")
         self.label_dim, self.time = label_dim, kinds[kind](channels)
         self.label = Linear(label_dim, channels, bias=False) if label_dim else None
+        self.augment_dim = augment_dim
+        self.augment = Linear(augment_dim, channels, bias=False) if augment_dim else None
 
-    def forward(self, x, c_noise, label=None) -> torch.Tensor:
+    def forward(self, x, c_noise, label=None, augment=None) -> torch.Tensor:
         """The embedding in the dtype and for the batch of x [B, …]."""
         embedding = self.time(c_noise.reshape(-1).expand(len(x))).to(x.dtype)
         if label is not None:
             # Default init draws weights within 1/sqrt(label_dim), made for dense inputs; a one-hot needs that undone.
-            label = _checked("label", label, embedding, self.label_dim)
+            label = told("label", label, embedding, self.label_dim)
             embedding = embedding + self.label(label * math.sqrt(self.label_dim))
+        if augment is not None:
+            embedding = embedding + self.augment(told("augment", augment, embedding, self.augment_dim))
         return embedding
 
 
@@ -85,10 +90,11 @@ class ExtraEmbedding(nn.Module):
     def forward(self, embedding, extra=None) -> torch.Tensor:
         if extra is None:
             return embedding
-        return embedding + self.mlp(_checked("extra", extra, embedding, self.extra_dim))
+        return embedding + self.mlp(told("extra", extra, embedding, self.extra_dim))
 
 
-def _checked(name, value, embedding, dim):
+def told(name: str, value: torch.Tensor, embedding: torch.Tensor, dim: int) -> torch.Tensor:
+    """A condition [B, dim] in the embedding's dtype. Raises ValueError if the net has none, or one of another width."""
     if not dim:
         raise ValueError(f"this net was built without {name}_dim, so it takes no {name}")
     if value.shape != (len(embedding), dim):

@@ -8,14 +8,21 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from fewstep.nets import with_defaults
 from fewstep.nets.embedding import PositionalEmbedding, zero
-from fewstep.nets.rowwise import Linear, silu
+from fewstep.nets.rowwise import Linear, Rowwise, silu
 from fewstep.nets.unet import Down, Levels, Up, norm
 
 WIDTH, DEPTH = 1 / 4, 1 / 2  # of the network beside it: a quarter of its channels, half of its blocks
+# What the published networks always have; `UNet` has options for it.
+FIXED = {
+    "song": {"middle_attention": True, "adaptive": False},
+    "adm": {"middle_attention": True, "adaptive": True},
+    "ddpm": {"middle_attention": True, "adaptive": False},
+}
 
 
-class UNetEncoder(nn.Module):
+class UNetEncoder(Rowwise):
     """The lightweight encoder of arXiv 2409.17487 (§3.2, §4.1) and arXiv 2301.12003 (fast-ode's UNetEncoder).
 
     forward: x [B, C, H, W] -> (y [B, code_dim] or None, mean and log-variance [B, 2 C, H, W] or None).
@@ -56,7 +63,7 @@ class UNetEncoder(nn.Module):
         return y, self.up(states, constant) if self.up else None
 
 
-class MLPEncoder(nn.Module):
+class MLPEncoder(Rowwise):
     """The same for flat data: two hidden layers. forward: x [B, D] -> (y or None, [B, 2 D] or None)."""
 
     def __init__(self, shape: tuple[int, ...], code_dim: int = 0, noise: bool = False, width: int = 32, depth: int = 2):
@@ -77,19 +84,15 @@ def encoder_beside(net: dict[str, Any], shape: tuple[int, ...], code_dim: int = 
                    width: float = WIDTH, depth: float = DEPTH) -> nn.Module:  # fmt: skip
     """The encoder of a network's specification: `width` of its channels and `depth` of its blocks (at least one).
 
-    Weights come from the global RNG: fork and seed it around this call.
+    Beside a published network it is a `UNet`'s, with the options that the two have in common. Weights come from the
+    global RNG: fork and seed it around this call.
     """
+    net = FIXED.get(net["kind"], {}) | with_defaults(net)
     if net["kind"] == "mlp":
-        options = {
-            "width": max(8, round(width * net.get("width", 128))),
-            "depth": max(1, round(net.get("depth", 3) * depth)),
-        }
+        options = {"width": max(8, round(width * net["width"])), "depth": max(1, round(net["depth"] * depth))}
         return MLPEncoder(shape, code_dim, noise, **options)
     kept = ("multipliers", "attention", "middle_attention", "heads", "embedding_multiplier", "adaptive")
     options = {name: net[name] for name in kept if name in net}
-    options |= {
-        "channels": max(4, round(width * net.get("channels", 16))),
-        "blocks": max(1, round(net.get("blocks", 1) * depth)),
-    }
+    options |= {"channels": max(4, round(width * net["channels"])), "blocks": max(1, round(net["blocks"] * depth))}
     encoder = UNetEncoder(shape, code_dim, noise, **options)
     return encoder.to(memory_format=torch.channels_last)

@@ -6,14 +6,14 @@ import torch
 from torch import nn
 
 from fewstep.nets.embedding import ConditionEmbedding, ExtraEmbedding, beside, zero
-from fewstep.nets.rowwise import Linear, silu
+from fewstep.nets.rowwise import Linear, Rowwise, silu
 
 
-class MLP(nn.Module):
+class MLP(Rowwise):
     """`depth` hidden SiLU layers of `width`; the embedding is added, by a linear map of its own, inside each of them.
 
-    forward: x [B, *shape], c_noise [B], label [B, label_dim], extra [B, extra_dim], maps [B, maps] -> like x.
-    The output starts at zero. maps: how many further numbers the input has, beside x.
+    forward: x [B, *shape], c_noise [B], label [B, label_dim], extra [B, extra_dim], maps [B, maps], augment
+        [B, augment_dim] -> like x. The output starts at zero. maps: how many further numbers the input has, beside x.
     """
 
     def __init__(
@@ -26,18 +26,20 @@ class MLP(nn.Module):
         label_dim: int = 0,
         extra_dim: int = 0,
         maps: int = 0,
+        augment_dim: int = 0,
     ):
         super().__init__()
         size = math.prod(shape)
-        self.embed = ConditionEmbedding(embedding_channels, embedding, label_dim)
+        self.embed = ConditionEmbedding(embedding_channels, embedding, label_dim, augment_dim)
         # One matrix for all layers' embedding terms: one product a call instead of `depth` small ones.
         self.modulate = Linear(embedding_channels, width * depth)
         self.hidden = nn.ModuleList([Linear(size + maps if i == 0 else width, width) for i in range(depth)])
         self.out = zero(Linear(width, size))
         self.extra = ExtraEmbedding(extra_dim, embedding_channels)
 
-    def forward(self, x, c_noise, label=None, extra=None, maps=None) -> torch.Tensor:
-        shifts = self.modulate(self.extra(self.embed(x, c_noise, label), extra)).chunk(len(self.hidden), dim=1)
+    def forward(self, x, c_noise, label=None, extra=None, maps=None, augment=None) -> torch.Tensor:
+        embedding = self.extra(self.embed(x, c_noise, label, augment), extra)
+        shifts = self.modulate(embedding).chunk(len(self.hidden), dim=1)
         h = beside(x, maps).flatten(1)
         for layer, shift in zip(self.hidden, shifts, strict=True):
             h = silu(layer(h) + shift)

@@ -5,6 +5,9 @@ one unit in the last place: they finish an elementwise SiLU with scalar code tha
 and matrix products with very few columns take kernels that treat their last rows in another order.
 """
 
+from collections.abc import Callable
+from typing import Any, ClassVar
+
 import torch
 import torch.nn.functional as F
 from torch import nn
@@ -18,6 +21,22 @@ def silu(x: torch.Tensor) -> torch.Tensor:
     if x.is_cpu and x[:1].numel() % LANES:
         return x / (1 + torch.exp(-x))  # exp rounds alike in both kinds of code; division and sum are exact by IEEE
     return F.silu(x)
+
+
+class Rowwise(nn.Module):
+    """A network whose output for each row of its batch depends on that row alone: it may see a batch in parts.
+
+    how    it is called, how(net, *inputs, **named), as long as `fewstep.splitting` lasts; None: with the whole batch
+    moves  whether a call moves its buffers, as spectral norm does: it's then called once for all rows of a process
+    """
+
+    how: ClassVar[Callable[..., Any] | None] = None
+    moves = False
+
+    def __call__(self, *inputs: Any, **named: Any) -> Any:
+        if Rowwise.how is None:
+            return super().__call__(*inputs, **named)
+        return Rowwise.how(self, *inputs, **named)
 
 
 class SiLU(nn.Module):

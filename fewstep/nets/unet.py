@@ -10,16 +10,17 @@ import torch.nn.functional as F
 from torch import nn
 
 from fewstep.nets.embedding import ConditionEmbedding, ExtraEmbedding, beside, zero
-from fewstep.nets.rowwise import Linear, SiLU, silu
+from fewstep.nets.resample import BOX, Resample
+from fewstep.nets.rowwise import Linear, Rowwise, SiLU, silu
 
 SKIP_SCALE = math.sqrt(0.5)  # keeps the variance of a sum of two unit-variance branches at one
 
 
-class UNet(nn.Module):
+class UNet(Rowwise):
     """Residual U-Net: one resolution a multiplier, `blocks` residual blocks at each, halving and doubling in between.
 
-    forward: x [B, C, H, W], c_noise [B], label [B, label_dim], extra [B, extra_dim], maps [B, maps, H, W]
-        -> like x, or with `out_channels` in place of C. The output starts at zero.
+    forward: x [B, C, H, W], c_noise [B], label [B, label_dim], extra [B, extra_dim], maps [B, maps, H, W],
+        augment [B, augment_dim] -> like x, or with `out_channels` in place of C. The output starts at zero.
 
     channels: width of the first level; level i has channels * multipliers[i].
     attention: resolutions (H in pixels) with self-attention of `heads` heads: after every block on the way down and
@@ -50,18 +51,19 @@ class UNet(nn.Module):
         extra_dim: int = 0,
         maps: int = 0,
         out_channels: int | None = None,
+        augment_dim: int = 0,
     ):
         super().__init__()
         width = channels * embedding_multiplier
-        self.embed = ConditionEmbedding(channels, embedding, label_dim)
+        self.embed = ConditionEmbedding(channels, embedding, label_dim, augment_dim)
         self.mlp = nn.Sequential(Linear(channels, width), SiLU(), Linear(width, width), SiLU())
         plan = Levels(shape, channels, multipliers, blocks, attention, heads, width, adaptive, dropout)
         self.down = Down(plan, shape[0] + maps)
         self.up = Up(plan, out_channels or shape[0], middle_attention)
         self.extra = ExtraEmbedding(extra_dim, width)
 
-    def forward(self, x, c_noise, label=None, extra=None, maps=None) -> torch.Tensor:
-        embedding = self.extra(self.mlp(self.embed(x, c_noise, label)), extra)
+    def forward(self, x, c_noise, label=None, extra=None, maps=None, augment=None) -> torch.Tensor:
+        embedding = self.extra(self.mlp(self.embed(x, c_noise, label, augment)), extra)
         return self.up(self.down(beside(x, maps), embedding), embedding)
 
     @property
@@ -72,7 +74,14 @@ class UNet(nn.Module):
 
 @dataclass(frozen=True)
 class Levels:
-    """What both halves of a U-Net share; see `UNet`. `width` is the embedding's."""
+    """What both halves of a U-Net share; see `UNet`. `width` is the embedding's.
+
+    eps: of the norms. skip_scale: factor of a sum of two branches. resample_filter: see `Resample`.
+    project: a shortcut that changes the resolution has a 1×1 convolution, not only one that changes the channels.
+    attend_up: attention follows every block of a resolution on the way up, not only the last.
+    head_channels: channels of a head, in place of the number of `heads`.
+    stem: channels after the first convolution; by default `channels`.
+    """
 
     shape: tuple[int, ...]
     channels: int
@@ -83,6 +92,13 @@ class Levels:
     width: int
     adaptive: bool
     dropout: float
+    eps: float = 1e-6
+    skip_scale: float = SKIP_SCALE
+    resample_filter: tuple[int, ...] = BOX
+    project: bool = True
+    attend_up: bool = False
+    head_channels: int | None = None
+    stem: int | None = None
 
     def __post_init__(self):
         halvings = len(self.multipliers) - 1
@@ -97,7 +113,7 @@ class Levels:
     @property
     def skips(self) -> list[int]:
         """Channels of each state that `Down` leaves for `Up`, in order."""
-        skips = [self.channels]
+        skips = [self.stem or self.channels]
         for level, w in enumerate(self.widths):
             skips += [skips[-1]] * (level > 0) + [w] * self.blocks
         return skips
@@ -105,7 +121,8 @@ class Levels:
     def block(self, cin: int, cout: int, level: int, resample: str | None = None, attend: bool | None = None) -> Block:
         """A block at a level, with attention where that resolution has it unless `attend` says."""
         attend = self.shape[1] >> level in self.attention if attend is None else attend
-        return Block(cin, cout, self.width, resample, self.adaptive, self.heads if attend else 0, self.dropout)
+        heads = max(1, cout // self.head_channels) if self.head_channels else self.heads
+        return Block(cin, cout, self, resample, heads if attend else 0)
 
 
 class Down(nn.Module):
@@ -114,8 +131,8 @@ class Down(nn.Module):
 
     def __init__(self, plan: Levels, in_channels: int):
         super().__init__()
-        self.stem = nn.Conv2d(in_channels, plan.channels, 3, padding=1)
-        self.blocks, c = nn.ModuleList(), plan.channels
+        c = plan.skips[0]
+        self.stem, self.blocks = nn.Conv2d(in_channels, c, 3, padding=1), nn.ModuleList()
         for level, w in enumerate(plan.widths):
             if level:
                 self.blocks.append(plan.block(c, c, level, "down", attend=False))
@@ -146,11 +163,11 @@ class Up(nn.Module):
             if level < last:
                 self.blocks.append(plan.block(c, c, level, "up", attend=False))
             for i in range(plan.blocks + 1):
-                # On the way up, attention follows the last block of a resolution only, as in DDPM++.
-                attend = None if i == plan.blocks else False
+                # On the way up, attention follows the last block of a resolution only, in DDPM++.
+                attend = None if i == plan.blocks or plan.attend_up else False
                 self.blocks.append(plan.block(c + skips.pop(), w, level, attend=attend))
                 c = w
-        self.out_norm = norm(c)
+        self.out_norm = norm(c, plan.eps)
         self.out = zero(nn.Conv2d(c, out_channels, 3, padding=1))
 
     def forward(self, states, embedding) -> torch.Tensor:
@@ -169,20 +186,23 @@ class Block(nn.Module):
     forward: h [B, cin, H, W], embedding [B, width] -> [B, cout, H', W'], where H' is H, H/2 ("down") or 2 H ("up").
     """
 
-    def __init__(
-        self, cin: int, cout: int, width: int, resample: str | None, adaptive: bool, heads: int, dropout: float
-    ):
+    def __init__(self, cin: int, cout: int, plan: Levels, resample: str | None, heads: int):
         super().__init__()
-        self.resample, self.adaptive = resample, adaptive
-        self.norm1, self.conv1 = norm(cin), nn.Conv2d(cin, cout, 3, padding=1)
-        self.affine = Linear(width, cout * (1 + adaptive))
-        self.norm2, self.conv2 = norm(cout), zero(nn.Conv2d(cout, cout, 3, padding=1))
-        self.dropout = nn.Dropout(dropout)
-        self.skip = nn.Conv2d(cin, cout, 1) if cin != cout or resample else nn.Identity()
-        self.attention = Attention(cout, heads) if heads else None
+        self.resample, self.adaptive, self.skip_scale = resample, plan.adaptive, plan.skip_scale
+        self.resized = Resample(resample, plan.resample_filter)
+        self.norm1, self.conv1 = norm(cin, plan.eps), nn.Conv2d(cin, cout, 3, padding=1)
+        self.affine = Linear(plan.width, cout * (1 + plan.adaptive))
+        self.norm2, self.conv2 = norm(cout, plan.eps), zero(nn.Conv2d(cout, cout, 3, padding=1))
+        self.dropout = nn.Dropout(plan.dropout)
+        projected = cin != cout or (resample and plan.project)
+        self.skip = nn.Conv2d(cin, cout, 1) if projected else nn.Identity()
+        self.attention = Attention(cout, heads, plan.eps, plan.skip_scale) if heads else None
 
     def forward(self, h, embedding) -> torch.Tensor:
-        r = self.conv1(_resample(silu(self.norm1(h)), self.resample))
+        r = silu(self.norm1(h))
+        if self.resample:
+            r, h = self.resized(r), self.resized(h)
+        r = self.conv1(r)
         parameters = self.affine(embedding)[:, :, None, None]
         if self.adaptive:
             scale, shift = parameters.chunk(2, dim=1)
@@ -190,19 +210,19 @@ class Block(nn.Module):
         else:
             r = self.norm2(r + parameters)
         r = self.conv2(self.dropout(silu(r)))
-        h = (self.skip(_resample(h, self.resample)) + r) * SKIP_SCALE
+        h = (self.skip(h) + r) * self.skip_scale
         return h if self.attention is None else self.attention(h)
 
 
 class Attention(nn.Module):
     """Residual self-attention over the pixels (Vaswani et al. 2017). forward: [B, C, H, W] -> the same shape."""
 
-    def __init__(self, channels: int, heads: int):
+    def __init__(self, channels: int, heads: int, eps: float = 1e-6, skip_scale: float = SKIP_SCALE):
         super().__init__()
         if channels % heads:
             raise ValueError(f"{channels} channels cannot be split over {heads} heads")
-        self.heads = heads
-        self.norm, self.qkv = norm(channels), nn.Conv2d(channels, 3 * channels, 1)
+        self.heads, self.skip_scale = heads, skip_scale
+        self.norm, self.qkv = norm(channels, eps), nn.Conv2d(channels, 3 * channels, 1)
         self.out = zero(nn.Conv2d(channels, channels, 1))
 
     def forward(self, h) -> torch.Tensor:
@@ -210,18 +230,12 @@ class Attention(nn.Module):
         # [B, 3, heads, pixels, C / heads], split over the second axis.
         q, k, v = self.qkv(self.norm(h)).reshape(b, 3, self.heads, c // self.heads, -1).transpose(3, 4).unbind(1)
         a = F.scaled_dot_product_attention(q, k, v).transpose(2, 3).reshape(b, c, height, width)
-        return (h + self.out(a)) * SKIP_SCALE
+        return (h + self.out(a)) * self.skip_scale
 
 
-def norm(channels: int) -> nn.GroupNorm:
+def norm(channels: int, eps: float = 1e-6) -> nn.GroupNorm:
     """GroupNorm with min(32, channels / 4) groups, or the next smaller number that divides the channels."""
     groups = max(min(32, channels // 4), 1)
     while channels % groups:
         groups -= 1
-    return nn.GroupNorm(groups, channels, eps=1e-6)
-
-
-def _resample(h, how):
-    if how == "down":
-        return F.avg_pool2d(h, 2)
-    return F.interpolate(h, scale_factor=2, mode="nearest") if how == "up" else h
+    return nn.GroupNorm(groups, channels, eps=eps)

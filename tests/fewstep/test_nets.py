@@ -5,8 +5,11 @@ import torch
 
 from fewstep.nets import build, parameters
 from fewstep.nets.embedding import FourierEmbedding, PositionalEmbedding
+from fewstep.nets.encoder import encoder_beside
 
 SMALL = {"kind": "unet", "channels": 8}
+PUBLISHED = {"blocks": 1, "attention": [4], "dropout": 0.0}
+NCSNPP = {"embedding": "fourier", "encoder": "residual", "resample_filter": [1, 3, 3, 1]}
 CASES = {
     "mlp": ({"kind": "mlp", "width": 32}, (2,)),
     "mlp-1d": ({"kind": "mlp", "width": 20, "embedding_channels": 10}, (1,)),
@@ -16,6 +19,10 @@ CASES = {
         {**SMALL, "attention": [8, 4], "middle_attention": True, "heads": 2, "embedding": "fourier"},
         (1, 8, 8),
     ),
+    "ddpmpp": ({"kind": "song", "channels": 8, "multipliers": [1, 2], **PUBLISHED}, (1, 8, 8)),
+    "ncsnpp": ({"kind": "song", "channels": 4, "multipliers": [2, 2, 2], **NCSNPP, **PUBLISHED}, (3, 16, 16)),
+    "ddpm": ({"kind": "ddpm", "channels": 8, "multipliers": [1, 2], **PUBLISHED}, (3, 8, 8)),
+    "adm": ({"kind": "adm", "channels": 32, "multipliers": [1, 4], **PUBLISHED}, (3, 8, 8)),
     "unet-32": ({**SMALL, "multipliers": [2, 2, 2], "blocks": 2, "attention": [16], "adaptive": False}, (3, 32, 32)),
 }
 
@@ -95,11 +102,25 @@ def test_a_condition_gets_a_gradient_as_soon_as_the_output_moves(case):
 
 def test_conditions_a_net_lacks_or_of_wrong_width_are_refused(case):
     (x, c), net = inputs(case[1]), build(*case)
-    for name in ("label", "extra"):
+    for name in ("label", "extra", "augment"):
         with pytest.raises(ValueError, match=f"without {name}_dim"):
             net(x, c, **{name: torch.ones(5, 3)})
     with pytest.raises(ValueError, match=r"label must be \(5, 3\)"):
         build({**case[0], "label_dim": 3}, case[1])(x, c, torch.ones(5, 4))
+
+
+@torch.no_grad()
+def test_an_image_left_as_it_was_is_no_augmentation(case):
+    net, (x, c) = make(*case, augment_dim=9), inputs(case[1])
+    torch.testing.assert_close(net(x, c, augment=torch.zeros(5, 9)), net(x, c), rtol=0, atol=1e-6)
+    assert (net(x, c, augment=torch.ones(5, 9)) - net(x, c)).abs().amax() > 1e-5
+
+
+def test_an_encoder_beside_the_net_takes_its_options(case):
+    spec, shape = case
+    encoder, (x, _) = encoder_beside(spec, shape, code_dim=6, noise=True), inputs(shape)
+    y, noise = encoder(x)
+    assert y.shape == (5, 6) and noise.flatten(1).shape == (5, 2 * x[0].numel()) and not noise.any()
 
 
 def test_unknown_keys_are_named():
@@ -118,8 +139,9 @@ def test_a_shape_that_cannot_be_halved_is_refused():
 
 def test_gradient_reaches_every_parameter(case):
     _, shape = case
-    net, (x, c) = make(*case, label_dim=3, extra_dim=2), inputs(shape)
-    net(x, c, torch.eye(3)[torch.tensor([0, 1, 2, 0, 1])], torch.rand(5, 2)).square().sum().backward()
+    net, (x, c) = make(*case, label_dim=3, extra_dim=2, augment_dim=4), inputs(shape)
+    condition = {"label": torch.eye(3)[torch.tensor([0, 1, 2, 0, 1])], "extra": torch.rand(5, 2)}
+    net(x, c, **condition, augment=torch.rand(5, 4)).square().sum().backward()
     assert [name for name, p in net.named_parameters() if p.grad is None or not p.grad.any()] == []
 
 

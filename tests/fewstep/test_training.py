@@ -12,7 +12,10 @@ from fewstep.data.dataset import Dataset
 from fewstep.errors import Diverged, FewstepError
 from fewstep.losses import flow_matching
 from fewstep.model import Model
+from fewstep.nets.adm import ADM
+from fewstep.nets.ddpm import DDPMUNet
 from fewstep.nets.mlp import MLP
+from fewstep.nets.song import SongUNet
 from fewstep.nets.unet import UNet
 from fewstep.paths import RF
 from fewstep.player import Player
@@ -79,10 +82,13 @@ def test_a_loss_that_is_not_finite_ends_as_diverged(tmp_path):
 NOT_A_STUDY_S = ("shape", "label_dim", "extra_dim", "maps", "out_channels")  # a method's to say
 
 
-OF_METHODS = ("shape", "label_dim", "extra_dim", "maps", "out_channels")  # arguments that no study gives
+OF_METHODS = ("shape", "label_dim", "extra_dim", "augment_dim", "maps", "out_channels")  # arguments that no study gives
 
 
-@pytest.mark.parametrize("options, net", [(config.MLP, MLP), (config.UNet, UNet)])
+NETS = [(config.MLP, MLP), (config.UNet, UNet), (config.SongUNet, SongUNet), (config.ADM, ADM)]
+
+
+@pytest.mark.parametrize("options, net", [*NETS, (config.DDPMUNet, DDPMUNet)])
 def test_a_study_knows_the_networks_options(options, net):
     """The config mirrors the networks' arguments and defaults without importing torch; both must say the same."""
     arguments = inspect.signature(net).parameters
