@@ -13,6 +13,7 @@ from filelock import FileLock, Timeout
 
 from fewstep.errors import OUT_OF_MEMORY, TIMEOUT, UserError
 from fewstep.files import digest, read_json, write_json
+from fewstep.gathering import gather
 from fewstep.headers import read_header, save_failure
 from fewstep.keys import Keys
 from fewstep.layout import BEAT, KEEP, Layout, point_file
@@ -122,15 +123,24 @@ def pairs(plan: Plan, layout: Layout, teacher: Fitted, wanted: PairSet, threads:
             write_json(layout.pairs(teacher.dataset, teacher.seed, teacher.model, wanted.name), record)
 
 
-def sample(plan: Plan, layout: Layout, entrant: Entrant, threads: int, output: Path | None = None) -> None:
-    """Sample an entrant at all its NFE; a point that fails, hangs or crashes is a row of its own."""
+def sample(
+    plan: Plan, layout: Layout, entrant: Entrant, threads: int, output: Path | None = None, part: str = ""
+) -> None:
+    """Sample an entrant at all its NFE; a point that fails, hangs or crashes is a row of its own.
+
+    Only a part ("2of3") of the samples, where one is named; without, what jobs of their own have drawn is put together.
+    """
     fitted = entrant.fitted
-    parts = (fitted.dataset, f"seed{fitted.seed}", entrant.model, entrant.solver)
-    output = output or layout.samples(fitted.dataset, fitted.seed, entrant.model, entrant.solver)
-    options = {"model": entrant.model, "solver": entrant.solver, "output": str(output)}
+    place = (fitted.dataset, fitted.seed, entrant.model, entrant.solver)
+    output = output or (layout.part(*place, part) if part else layout.samples(*place))
+    if plan.parts(entrant) and not part:
+        gather(plan, layout, entrant, output)
+        return
+    parts = (fitted.dataset, f"seed{fitted.seed}", entrant.model, entrant.solver, *([part] if part else []))
+    options = {"model": entrant.model, "solver": entrant.solver, "output": str(output), "part": part}
     options["limit"] = plan.study.limits.point_minutes * 60
-    key = Keys(plan).sample(entrant)
-    with state_folder(layout, "sample", parts, begun_with(layout, key, plan.sampled_from(entrant))) as folder:
+    key = begun_with(layout, Keys(plan).sample(entrant), plan.sampled_from(entrant))
+    with state_folder(layout, "part" if part else "sample", parts, key) as folder:
         points = {nfe: point_file(folder, nfe) for nfe in entrant.nfes}
         beat = folder / BEAT
         while True:

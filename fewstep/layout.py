@@ -7,14 +7,19 @@ from pathlib import Path
 
 CONTROL = "control"
 
-# In a job's state folder: what it is at now, a sign that the folder outlives a failure, the sign of waiting for a GPU,
-# and what a solver learnt from the field.
-BEAT, KEEP, WAITING, LEARNT = "current.json", "keep", "waiting", "learnt.safetensors"
+# In a job's state folder: what its worker runs, what it is at now, a sign that the folder outlives a failure, the sign
+# of waiting for a GPU, and what a solver learnt from the field.
+JOB, BEAT, KEEP, WAITING, LEARNT = "job.json", "current.json", "keep", "waiting", "learnt.safetensors"
 
 
 def point_file(state: Path, nfe: int) -> Path:
     """Where the samples of one NFE wait for the others."""
     return state / f"nfe{nfe}.safetensors"
+
+
+def piece_file(state: Path, nfe: int, first: int | str) -> Path:
+    """Where some batches of one NFE, from batch `first` on, wait for the others."""
+    return state / f"nfe{nfe}-{first}.safetensors"
 
 
 @dataclass(frozen=True)
@@ -42,6 +47,10 @@ class Layout:
 
     def samples(self, dataset: str, seed: int | str, model: str, solver: str) -> Path:
         return self.root / "samples" / dataset / f"seed{seed}" / model / f"{solver}.safetensors"
+
+    def part(self, dataset: str, seed: int | str, model: str, solver: str, part: str) -> Path:
+        """A part of an entrant's samples, "2of3", where several jobs draw them."""
+        return self.root / "parts" / dataset / f"seed{seed}" / model / solver / f"{part}.safetensors"
 
     def scores(self, dataset: str, seed: int | str, model: str) -> Path:
         """A folder with the scores of a model's entrants, a JSON file each, `solver`.json."""

@@ -17,7 +17,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from fewstep import seeds
+from fewstep import distributed, seeds
 from fewstep.checkpoints import load_tensors, save_tensors
 from fewstep.errors import CheckpointError, Diverged, UserError
 from fewstep.field import Field
@@ -117,19 +117,24 @@ class PairMaker:
     seconds_before: float = 0.0  # of those, the ones that other processes spent
 
     def pairs(self) -> Pairs:
-        """All pairs of the set. Raises UserError for pairs of another source, Diverged for samples not finite."""
+        """All pairs of the set. Raises UserError for pairs of another source, Diverged for samples not finite.
+
+        Of several processes the first makes what is missing, and the others read it.
+        """
         stored = times = None
-        for rows, tensors in self.shards():
-            if stored is None:  # one allocation: there may be many pairs
-                stored = tensors["x"].new_empty(self.source.set.n, *tensors["x"].shape[1:])
-                times = tensors.get("times")
-            stored[rows.start : rows.stop] = tensors["x"]
+        with distributed.first_before_others():
+            for rows, tensors in self.shards():
+                if stored is None:  # one allocation: there may be many pairs
+                    stored = tensors["x"].new_empty(self.source.set.n, *tensors["x"].shape[1:])
+                    times = tensors.get("times")
+                stored[rows.start : rows.stop] = tensors["x"]
         return Pairs(self.source, stored, times, self.device)
 
-    def shards(self) -> Iterator[tuple[range, dict[str, Tensor]]]:
-        """The indices and tensors of each shard of the set, read or made."""
-        n, starts = self.source.set.n, range(0, self.source.set.n, SHARD)
+    def shards(self, first: int = 0, every: int = 1) -> Iterator[tuple[range, dict[str, Tensor]]]:
+        """The indices and tensors of each shard of the set, or of every so many from `first` on, read or made."""
+        n = self.source.set.n
         label = f"pairs {self.source.dataset}/{self.source.teacher} {self.source.set.series}"
+        starts = range(0, n, SHARD)[first::every]
         for start in track(starts, label, len(starts), scale=SHARD, unit="pair"):
             rows = range(start, min(start + SHARD, n))
             yield rows, self.shard(rows)

@@ -17,6 +17,7 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from fewstep.errors import UserError
+from fewstep.nets.rowwise import Rowwise
 from fewstep.weights import LPIPS_VGG, VGG16, named_misfit, read_state, resolve
 
 ENDS = (4, 9, 16, 23, 30)  # of the slices of VGG's layers that end at relu1_2, 2_2, 3_3, 4_3 and 5_3
@@ -24,7 +25,7 @@ SIZE = 224
 MEAN, STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)  # of ImageNet's images in [0, 1]
 
 
-class LPIPS(nn.Module):
+class LPIPS(Rowwise):
     """The distance d(x, y) of images [B, C, H, W] in [-1, 1], C = 1 or 3: [B]. Frozen, in evaluation mode."""
 
     def __init__(self, layers: nn.Sequential, weights: list[Tensor]):

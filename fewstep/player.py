@@ -8,6 +8,8 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor, nn
 
+from fewstep import distributed
+
 LARGEST_GRADIENT = 1e5  # what an infinite one of an unclipped player counts as
 
 
@@ -33,7 +35,7 @@ class Player:
     def step(self, value: Tensor, lr: float) -> None:
         """One step down the gradient of `value`."""
         self.optimiser.zero_grad(set_to_none=True)
-        value.backward()
+        distributed.backward(value, self.weights)
         if self.clip is not None:
             torch.nn.utils.clip_grad_norm_(self.weights, self.clip)
         else:

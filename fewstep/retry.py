@@ -40,6 +40,8 @@ def stale_files(plan: Plan, layout: Layout) -> list[Path]:
     for entrant in plan.entrants:
         at = (entrant.fitted.dataset, entrant.fitted.seed, entrant.model)
         samples = layout.samples(*at, entrant.solver)
+        parts = [layout.part(*at, entrant.solver, part) for part in plan.parts(entrant)]
+        files += [file for file in parts if _failed(file)]
         if _failed(samples):
             files.append(samples)
         if _failed(samples) or at in remeasured:

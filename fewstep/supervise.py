@@ -19,7 +19,7 @@ from typing import Any
 from fewstep import forkserver
 from fewstep.errors import FAILED, OK, OUT_OF_MEMORY, TIMEOUT
 from fewstep.files import write_json
-from fewstep.layout import WAITING
+from fewstep.layout import JOB, WAITING
 
 POLL, STARTUP = 0.1, 300.0  # seconds
 USER_ERROR = "user_error"
@@ -35,6 +35,12 @@ class Outcome:
     @property
     def ok(self) -> bool:
         return self.status == OK
+
+
+def start_worker(job: Path) -> forkserver.Worker | subprocess.Popen:
+    """A worker process for a job file; it ends with the process that calls this."""
+    command = [sys.executable, "-m", "fewstep.worker", str(job), str(os.getpid())]
+    return forkserver.start(job) or subprocess.Popen(command)
 
 
 def run_worker(stage: str, args: dict[str, Any], state_dir: Path, limit: float, beat: Path | None = None) -> Outcome:
@@ -62,11 +68,9 @@ def _run_once(stage, args, state_dir: Path, limit: float, beat: Path | None) -> 
     state_dir.mkdir(parents=True, exist_ok=True)
     file = state_dir / "outcome.json"
     file.unlink(missing_ok=True)
-    job = state_dir / "job.json"
+    job = state_dir / JOB
     write_json(job, {"stage": stage, "args": args, "outcome": str(file)})
-    worker = forkserver.start(job) or subprocess.Popen(
-        [sys.executable, "-m", "fewstep.worker", str(job), str(os.getpid())]
-    )
+    worker = start_worker(job)
     previous = signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))
     try:
         sign, since = _sign(beat, state_dir), time.monotonic()

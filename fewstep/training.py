@@ -5,20 +5,23 @@ from __future__ import annotations
 import copy
 import math
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
+from contextlib import AbstractContextManager
 
 import torch
 from torch import Tensor, nn
 
+from fewstep import distributed
 from fewstep.checkpoints import load_tensors, save_tensors
 from fewstep.config import Training
 from fewstep.errors import CheckpointError, Diverged
 from fewstep.player import Player
 from fewstep.progress import track
 from fewstep.seeds import seed_of
+from fewstep.splitting import splitting
 from fewstep.task import Task
 
-Loss = Callable[[nn.Module, Tensor, torch.Generator], Tensor]
+Loss = Callable[..., Tensor]
 CURVE_POINTS = 50
 CHECKS = 10  # of a run that is watched
 
@@ -57,7 +60,7 @@ class _Run:
         self.averages, self.weights = [e for e, _ in both], [p for _, p in both]
         self.good: dict[str, Tensor] = {}
         self.curves: dict[str, list[tuple[int, float]]] = {player.name: [] for player in players}
-        self.spent, self.started = 0.0, time.monotonic()  # seconds before this process, and when it began
+        self.spent, self.started = 0.0, time.monotonic()  # seconds of devices before this process; when it began
 
     def save(self, file, key: str) -> None:
         tensors = {f"model.{k}": v for k, v in self.models.state_dict().items()}
@@ -66,7 +69,7 @@ class _Run:
         for player in self.players:
             tensors |= {f"adam.{player.name}.{k}": v for k, v in player.moments().items()}
         tensors["rng"] = self.rng.get_state()
-        seconds = self.spent + time.monotonic() - self.started
+        seconds = self.spent + (time.monotonic() - self.started) * distributed.size()
         save_tensors(file, tensors, {"key": key, "step": self.step, "curves": self.curves, "seconds": seconds})
 
     def load(self, file, key: str) -> None:
@@ -100,8 +103,8 @@ class _Run:
                 for weight in player.weights:
                     weight.requires_grad_(True)
             value = player.loss(self.rng)
-            if check and not math.isfinite(value.item()):
-                raise Diverged(f"{player.name}: the loss is {value.item()} at step {self.step}")
+            if check and not math.isfinite(found := distributed.told(value.item())):
+                raise Diverged(f"{player.name}: the loss is {found} at step {self.step}")
             player.step(value, lr)
             losses[player.name] = value.detach()
         self.step += 1
@@ -116,8 +119,17 @@ class _Run:
         """Have the average watched, and keep it as good if that raises nothing."""
         if self.watch and self.step == at_step:
             self.take_buffers()
-            self.watch(self.ema)
+            if astray := distributed.told(self._astray()):
+                raise Diverged(astray)
             self.good = copy.deepcopy(self.ema.state_dict())
+
+    def _astray(self) -> str:
+        """Why the watch finds the average gone astray; "" if it doesn't."""
+        try:
+            self.watch(self.ema)
+        except Diverged as error:
+            return str(error)
+        return ""
 
     @torch.no_grad()
     def average(self, rate: float) -> None:
@@ -140,18 +152,23 @@ def train(
     draw: Callable[[int, torch.Generator], Tensor] | None = None,
     after_step: Callable[[nn.Module, float], None] | None = None,
 ) -> nn.Module:
-    """Minimise `loss(model, batch, rng)` for the task's budget and return the averaged model, in eval mode.
+    """Minimise `loss(model, batch, rng, **condition)` for the task's budget; return the averaged model, in eval mode.
 
-    draw(n, rng) gives a batch (default: the dataset's). after_step(model, mu) follows every step, with the rate at
+    A batch comes from the dataset, with what the network is told of each sample: its class, its augmentation; or from
+    draw(n, rng), without. after_step(model, mu) follows every step, with the rate at
     which the average of the weights kept its past; what it keeps belongs into the model's buffers. For the rest see
     `play`. Raises Diverged at the first loss that is not finite.
     """
-    budget, draw, device = task.budget, draw or task.dataset.draw, task.device
+    budget, device = task.budget, task.device
+    rounded = device.type == "cuda" and task.compute.precision == "bf16"  # weights and their updates are float32
 
     def of_batch(rng: torch.Generator) -> Tensor:
-        batch = draw(budget.batch, rng).to(device)
-        with torch.autocast(device.type, torch.bfloat16, enabled=device.type == "cuda"):
-            return loss(model, batch, rng)
+        if draw:
+            batch, condition = draw(budget.batch, rng).to(device), {}
+        else:
+            batch, condition = task.dataset.examples(budget.batch, rng, device)
+        with torch.autocast(device.type, torch.bfloat16, enabled=rounded):
+            return loss(model, batch, rng, **condition)
 
     model.train()
     weights = [p for p in model.parameters() if p.requires_grad]
@@ -179,6 +196,9 @@ def play(
     runs of one fit. The run continues from `task.state_dir/name.safetensors` if that belongs to it, and ends with the
     same weights, bit for bit.
 
+    On several processes (`fewstep.distributed`), and in microbatches, training equals that on one with whole batches,
+    but for rounding and dropout, whose numbers each process draws for its own rows. The first alone writes the file.
+
     watch(average) looks at the averaged model ten times and raises Diverged where it has gone astray. With a watch,
     what diverges ends with the average that passed last, and `task.diverged` says why; without one, it is raised.
     """
@@ -186,14 +206,15 @@ def play(
     run = _Run(models, averaged, players, task.generator(name), watch)
     file = task.state_dir / f"{name}.safetensors"
     run.load(file, key := "/".join(map(str, (*task.axes, name, budget.model_dump(exclude={"checkpoint_seconds"})))))
+    distributed.copy_first([*models.parameters(), *models.buffers(), *run.ema.parameters(), *run.ema.buffers()])
     saved, title = time.monotonic(), f"{'/'.join(map(str, task.axes[1:]))} {name}"
     check_every = 1 if task.device.type == "cpu" else 50  # reading a loss makes a GPU wait
+    apart = [distributed.rank()] if distributed.size() > 1 else []
     try:
-        run.look(at_step=0)
-        with torch.random.fork_rng(devices=[task.device] if task.device.type == "cuda" else []):
-            steps = range(run.step, budget.steps)
-            for step in track(steps, title, budget.steps, initial=run.step, scale=images or budget.batch, unit="image"):
-                torch.manual_seed(seed_of(*task.axes, name, "dropout", step))  # dropout knows no other generator
+        with splitting(task.compute, task.device), _forked_rng(task.device):
+            run.look(at_step=0)
+            for step in _steps(run.step, budget, title, images):
+                torch.manual_seed(seed_of(*task.axes, name, "dropout", step, *apart))  # dropout's only generator
                 losses = run.turn(learning_rate(budget, step), check=step % check_every == 0)
                 kept = rate(step)
                 run.average(kept)
@@ -203,10 +224,11 @@ def play(
                     run.note(losses)
                 if run.step % max(1, budget.steps // CHECKS) == 0 or run.step == budget.steps:
                     run.look(at_step=run.step)
-                if time.monotonic() - saved > budget.checkpoint_seconds:
+                if distributed.is_first() and time.monotonic() - saved > budget.checkpoint_seconds:
                     run.save(file, key)
                     saved = time.monotonic()
-        run.save(file, key)
+        if distributed.is_first():
+            run.save(file, key)
         if not all(bool(weight.isfinite().all()) for weight in run.averages):
             raise Diverged(f"{name}: a weight is not finite after {budget.steps} steps")
         run.take_buffers()
@@ -218,3 +240,16 @@ def play(
     task.ledger.setdefault("curves", {}).update(run.curves)
     task.spend(steps=run.step, seconds_before=run.spent)
     return run.ema
+
+
+def _steps(first: int, budget: Training, title: str, images: int) -> Iterable[int]:
+    """The steps that are left, with progress on the first process."""
+    steps = range(first, budget.steps)
+    if not distributed.is_first():
+        return steps
+    return track(steps, title, budget.steps, initial=first, scale=images or budget.batch, unit="image")
+
+
+def _forked_rng(device: torch.device) -> AbstractContextManager[None]:
+    """Inside, the global generators of CPU and device may be seeded; they are as before afterwards."""
+    return torch.random.fork_rng(devices=[device] if device.type == "cuda" else [])

@@ -30,6 +30,10 @@ def main(job_file: str, parent: str) -> int:
     """Run the job and leave its outcome beside it; end when the process `parent` does."""
     job = json.loads(Path(job_file).read_text())
     threading.Thread(target=_end_with_parent, args=(int(parent),), daemon=True).start()
+    if "member" in job:  # of several processes that run this stage together
+        from fewstep import processes
+
+        processes.member = processes.Member(**job["member"])
     stage = importlib.import_module(job["stage"])
     try:
         stage.run(**job["args"])
@@ -40,6 +44,7 @@ def main(job_file: str, parent: str) -> int:
         outcome = {"status": status_of(error), "reason": one_line(error)}
     else:
         outcome = {"status": OK, "reason": ""}
+    outcome["at"] = time.time()  # of several processes' failures the first is the cause of the others
     with contextlib.suppress(UserError):  # on a full disk the exit code must do; the parent says what it can't write
         write_json(job["outcome"], outcome)
     return outcome["status"] != OK

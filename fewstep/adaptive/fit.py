@@ -17,11 +17,12 @@ from fewstep.task import Task
 from fewstep.training import train
 
 BATCH = 512  # samples that are encoded at once
+CLUSTERED = 16_384  # samples, at most, that k-means looks at
 PROBES = 4  # batches for the losses with true and with shuffled codes
 
 
-def fit_jointly(task: Task, joint: Joint, loss: Callable[[Joint, Tensor, torch.Generator], Tensor]) -> State:
-    """Minimise `loss(joint, x, rng)` over network and encoder; the codes' weights follow at the average's own rate.
+def fit_jointly(task: Task, joint: Joint, loss: Callable[..., Tensor]) -> State:
+    """Minimise `loss(joint, x, rng, **condition)` over network and encoder; the codes' weights follow the average rate.
 
     The state holds the averaged network and encoder, the online weights and, counted over the training set by the
     averaged encoder, the offline ones. Its diagnostics tell whether the codes are used and mean something.
@@ -29,7 +30,7 @@ def fit_jointly(task: Task, joint: Joint, loss: Callable[[Joint, Tensor, torch.G
     if task.loss is None:
         raise FewstepError("the baseline's method.py has no function loss(model, x0, eps, rng, **condition)")
     if isinstance(joint.rule, KMeans):
-        joint.rule.fit(task.dataset.reference, seed_of(*task.axes, "kmeans"))
+        joint.rule.fit(task.dataset.subset(CLUSTERED), seed_of(*task.axes, "kmeans"))
     joint = train(task, joint, loss, after_step=Joint.follow)
     state, found = joint.state(task), {}
     if joint.encoder is not None:
@@ -72,11 +73,11 @@ def _losses(joint: Joint, task: Task) -> dict[str, float]:
     sums = {"loss_true_code": 0.0, "loss_shuffled_code": 0.0, "noise_kl": 0.0}
     for k in range(PROBES):
         rng = task.generator("diagnostics", k)
-        x = task.dataset.draw(BATCH, rng).to(task.device)
+        x, told = task.dataset.examples(BATCH, rng, task.device)
         beside = joint.beside(x, task.noise_for(x, rng), rng)
         sums["noise_kl"] += float(beside.noise_kl)
         for name, roll in (("loss_true_code", 0), ("loss_shuffled_code", 1)):
-            condition = {key: code.roll(roll, 0) for key, code in beside.condition.items()}
+            condition = {key: code.roll(roll, 0) for key, code in beside.condition.items()} | told
             rng = task.generator("diagnostics", "loss", k)  # the same times for both
             sums[name] += float(task.loss(joint.model, x, beside.noise, rng, **condition))
     wanted = ["noise_kl"] * joint.spec["noise"] + ["loss_true_code", "loss_shuffled_code"] * (joint.rule is not None)

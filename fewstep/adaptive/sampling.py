@@ -7,7 +7,6 @@ from collections.abc import Callable
 import torch
 from torch import Tensor
 
-from fewstep import data
 from fewstep.adaptive.codebook import Codebook
 from fewstep.adaptive.joint import Joint
 from fewstep.adaptive.weights import draw
@@ -29,8 +28,11 @@ def field_of(state: State, latents: Tensor, rng: SampleRng) -> Field:
 
 
 def posterior(state: State, rng: SampleRng) -> Callable[[Tensor], Tensor]:
-    """Unit latents -> noise that the encoder gives to training samples, one drawn for each: the aggregate posterior."""
-    joint, x = Joint.of(state), data.load(state.card["beside"]["dataset"]).reference
+    """Unit latents -> noise that the encoder gives to training samples, one drawn for each: the aggregate posterior.
+
+    The samples are those that the fit kept, as `posterior_samples`.
+    """
+    joint, x = Joint.of(state), state.tensors["posterior_samples"]
     chosen = x[(rng.rand("posterior", 1).flatten() * len(x)).long()]
 
     def noise(latents: Tensor) -> Tensor:

@@ -13,16 +13,10 @@ USED = 1e-6  # samples a batch from which on a cell counts as used
 
 
 def counts(index: Tensor, cells: int) -> Tensor:
-    """How often each cell occurs among indices [B], float64 [cells]; over all devices of a distributed run.
-
-    Raises Diverged where a code was not finite.
-    """
+    """How often each cell occurs among indices [B], float64 [cells]. Raises Diverged where a code was not finite."""
     if index.min() < 0:
         raise Diverged("the encoder's output is not finite")
-    found = torch.bincount(index, minlength=cells).double()
-    if torch.distributed.is_available() and torch.distributed.is_initialized():
-        torch.distributed.all_reduce(found)
-    return found
+    return torch.bincount(index, minlength=cells).double()
 
 
 def shares(w: Tensor) -> Tensor:

@@ -19,6 +19,7 @@ from torch.nn.utils.parametrizations import spectral_norm
 
 from fewstep.adversarial.augment import GEOMETRY, augment
 from fewstep.errors import UserError
+from fewstep.nets.rowwise import Rowwise
 from fewstep.suggest import one_of
 
 # Name -> (module, class), imported on first use: timm, which one of them needs, takes seconds.
@@ -59,7 +60,7 @@ class MLP(nn.Module):
         super().__init__()
         sizes = [math.prod(shape), *[width] * depth]
         hidden = [layer for a, b in pairwise(sizes) for layer in (spectral_norm(nn.Linear(a, b)), leaky())]
-        self.layers = nn.Sequential(*hidden, spectral_norm(nn.Linear(sizes[-1], 1)))
+        self.layers = Layers(*hidden, spectral_norm(nn.Linear(sizes[-1], 1)))
 
     def forward(self, x: Tensor, rng: torch.Generator) -> Tensor:
         return self.layers(x.flatten(1))
@@ -93,10 +94,16 @@ class Conv(nn.Module):
             else:
                 layers += [spectral_norm(nn.Conv2d(size, out, 3, padding=1)), leaky()]
             size = out
-        self.layers = nn.Sequential(*layers, nn.Flatten(), spectral_norm(nn.Linear(size * height * width, 1)))
+        self.layers = Layers(*layers, nn.Flatten(), spectral_norm(nn.Linear(size * height * width, 1)))
 
     def forward(self, x: Tensor, rng: torch.Generator) -> Tensor:
         return self.layers(augment(x, rng, self.policy))
+
+
+class Layers(Rowwise, nn.Sequential):
+    """What a discriminator makes of each sample by itself; every call in training mode moves the spectral norms."""
+
+    moves = True
 
 
 def leaky() -> nn.Module:

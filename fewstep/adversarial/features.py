@@ -8,10 +8,11 @@ from typing import NamedTuple
 import torch
 from torch import Tensor, nn
 
+from fewstep.nets.rowwise import Rowwise
 from fewstep.weights import LITE0, named_misfit, read_state, resolve
 
 
-class Features(nn.Module):
+class Features(Rowwise):
     """Images [B, 3, R, R] -> the maps [B, channels[l], R / 2^(l+2), R / 2^(l+2)] of the first stages."""
 
     def __init__(self, stages: list[nn.Module]):

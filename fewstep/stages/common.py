@@ -16,6 +16,8 @@ from torch import Tensor
 from fewstep import data, registry
 from fewstep.checkpoints import State, load_state
 from fewstep.config import Study
+from fewstep.data.dataset import Dataset
+from fewstep.data.identity import identity
 from fewstep.errors import OK, FewstepError, Skipped, Upstream, UserError, WeightsMissing, WriteError, one_line
 from fewstep.facts import DATASETS
 from fewstep.field import Field
@@ -24,12 +26,19 @@ from fewstep.inner import plain_solver
 from fewstep.layout import Layout
 from fewstep.paths import make_path
 from fewstep.plan import Fitted, Plan
-from fewstep.seeds import SampleRng, latents
+from fewstep.seeds import SampleRng, labels, latents
 
 
 def load_plan(study_file: str) -> Plan:
     """The plan of a checked study, as the parent wrote it."""
     return Plan(Study.model_validate(read_json(study_file)))
+
+
+def dataset_of(plan: Plan, layout: Layout, name: str) -> Dataset:
+    """A dataset as the study trains on it; a real one is read from the file that the `data` step prepared."""
+    section = plan.section(name)
+    made_of = identity(section.source, layout.data(name))
+    return data.load(name, layout.data(name), flip=section.flip, augment=section.augment, source=made_of)
 
 
 def set_threads(threads: int) -> None:
@@ -82,6 +91,9 @@ class Loaded:
         field.rng = rng
         if options.pop("record", False):
             field.trajectory = []
+        if classes := DATASETS[self.fitted.dataset].classes:
+            label = labels(rng.dataset, self.fitted.seed, indices, classes).to(latents.device)
+            field.condition = {**field.condition, "label": label}
         for name, value in options.items():
             setattr(field, name, value)
         return field

@@ -5,19 +5,23 @@ from __future__ import annotations
 import time
 from pathlib import Path
 
-from fewstep import data, registry
+from fewstep import distributed, pretrained, registry
 from fewstep.checkpoints import State, checksum, save_state
-from fewstep.device import lease
+from fewstep.config import Weights
 from fewstep.errors import DIVERGED, OK, FewstepError, Upstream, UserError
 from fewstep.files import read_json
 from fewstep.keys import Keys
 from fewstep.layout import Layout
+from fewstep.model import build_model
 from fewstep.pairs import check
 from fewstep.plan import NONE, Fitted, Plan
+from fewstep.processes import on_devices
 from fewstep.provenance import provenance
 from fewstep.registry import Method
+from fewstep.seeds import first_weights
 from fewstep.stages.common import (
     Loaded,
+    dataset_of,
     layout_of,
     load_fitted,
     load_plan,
@@ -34,29 +38,32 @@ def run(study: str, results: str, dataset: str, seed: int, model: str, state_dir
     """Fit `model` and save it. Raises whatever the method raises; the supervisor turns that into a status."""
     set_threads(threads)
     plan = load_plan(study)
-    fitted = Fitted.named(dataset, seed, model)
+    fitted, layout = Fitted.named(dataset, seed, model), layout_of(results)
     baseline = registry.get(fitted.baseline, "baseline")
     method = baseline if fitted.accelerator == NONE else registry.get(fitted.accelerator, "accelerator")
-    with lease(Path(state_dir)) as device:
+    compute = plan.section(dataset).compute
+    with on_devices(Path(state_dir), compute.gpus) as device:
         task = Task(
-            dataset=data.load(dataset),
+            dataset=dataset_of(plan, layout, dataset),
             params=plan.params(dataset, method),
             budget=plan.budget(fitted),
             net=plan.section(dataset).net.model_dump(),
             axes=("train", dataset, model, seed),
             state_dir=Path(state_dir),
             device=device,
+            compute=compute,
             schedule=baseline.card.schedule,
             solver_of=lambda id: solver_call(plan, dataset, id),
         )
         if method is not baseline:
-            _on_others(task, plan, layout_of(results), fitted)
+            _on_others(task, plan, layout, fitted)
         before = time.monotonic()
-        state = _fit(task, method, baseline)
-        spent = time.monotonic() - before + task.ledger.get("seconds_before", 0.0)
+        weights = plan.section(dataset).pretrained.get(baseline.id) if method is baseline else None
+        state = _read(task, weights, baseline) if weights else _fit(task, method, baseline)
+        spent = (time.monotonic() - before) * distributed.size() + task.ledger.get("seconds_before", 0.0)  # of devices
         if task.parent:
             spent += task.parent.info["seconds"]
-        state.info["seconds"] = round(spent, 2)
+        state.info["seconds"] = None if weights else round(spent, 2)  # what a checkpoint's training took is not known
         state.info.pop("seconds_before", None)
         # Of a chain, the first decides: what it cost holds the baseline's cost or it doesn't.
         scratch = method is baseline or method.budget == "train"
@@ -75,7 +82,8 @@ def run(study: str, results: str, dataset: str, seed: int, model: str, state_dir
         }
         if task.diverged:
             header |= {"status": DIVERGED, "reason": task.diverged}
-        save_state(layout_of(results).model(dataset, seed, model), state, header)
+        if distributed.is_first():
+            save_state(layout.model(dataset, seed, model), state, header)
 
 
 def _on_others(task: Task, plan: Plan, layout: Layout, fitted: Fitted) -> None:
@@ -84,6 +92,10 @@ def _on_others(task: Task, plan: Plan, layout: Layout, fitted: Fitted) -> None:
     teacher = parents[0] if parents else first
     baseline = registry.get(fitted.baseline, "baseline")
     task.baseline = first.state.model
+    if made_from := first.state.info.get("pretrained"):
+        # Its network, but what that is told of a sample is the dataset's own matter.
+        task.net = {k: v for k, v in task.baseline.card["net"].items() if k not in ("label_dim", "augment_dim")}
+        task.ledger |= {"pretrained": made_from} if fitted.accelerator_method.budget == "fit" else {}
     params = plan.params(fitted.dataset, baseline)
     task.loss, task.coupling = training_loss(baseline, params), params.get("coupling", task.coupling)
     if parents:
@@ -101,6 +113,18 @@ def _on_others(task: Task, plan: Plan, layout: Layout, fitted: Fitted) -> None:
             raise Upstream(f"there are no pairs of {teacher.fitted.model}: {manifest['reason']}", manifest["status"])
         task.pair_maker = maker_of(plan, layout, teacher, wanted)
         check(manifest, file, task.pair_maker.source)
+
+
+def _read(task: Task, weights: Weights, baseline: Method) -> State:
+    """A baseline's state from a checkpoint, in place of a training. Raises UserError where it doesn't suit."""
+    shape, classes = task.dataset.shape, task.dataset.facts.classes
+    checkpoint = pretrained.load(weights.path, weights.sha256, shape, classes, baseline.card.path)
+    with first_weights(*task.axes, "init"):
+        model = build_model(checkpoint.card)
+    model.net.load_state_dict(checkpoint.weights)
+    model.eval().requires_grad_(False).to(task.device)
+    card = {**model.card, "schedule": baseline.card.schedule}
+    return State(model, card, info={"pretrained": pretrained.described(weights.path), "steps": None})
 
 
 def _fit(task: Task, method: Method, baseline: Method) -> State:

@@ -1,9 +1,6 @@
 """Codes: the quantiser, the bijection to cells, sampling weights, and what is refused."""
 
 import math
-import os
-import subprocess
-import sys
 
 import pytest
 import torch
@@ -12,7 +9,6 @@ from fewstep.adaptive import weights
 from fewstep.adaptive.codebook import Codebook
 from fewstep.adaptive.rules import KMeans, Quantised, Random, Shuffled, gaussian_kl, make_rule
 from fewstep.errors import Diverged, UserError
-from fewstep.registry import ROOT
 from fewstep.seeds import SampleRng
 
 
@@ -152,21 +148,3 @@ def test_the_divergence_of_a_gaussian():
     normal = torch.distributions.Normal(mean, torch.exp(logvar / 2))
     exact = torch.distributions.kl_divergence(normal, torch.distributions.Normal(0.0, 1.0)).mean()
     torch.testing.assert_close(gaussian_kl(mean, logvar), exact)
-
-
-COUNT_ON_EACH = """
-import sys, torch
-from fewstep.adaptive.weights import counts
-rank, store = int(sys.argv[1]), sys.argv[2]
-torch.distributed.init_process_group("gloo", init_method=f"file://{store}", rank=rank, world_size=2)
-print(counts(torch.tensor([[0, 1, 1], [3, 1, 3]][rank]), 5).tolist())
-"""
-
-
-def test_devices_share_their_counts(tmp_path):
-    """Two processes see other batches; both add all of them to their weights."""
-    command = [sys.executable, "-c", COUNT_ON_EACH]
-    options = {"cwd": ROOT, "stdout": subprocess.PIPE, "text": True, "env": os.environ | {"OMP_NUM_THREADS": "1"}}
-    options["env"] |= {"GLOO_SOCKET_IFNAME": "lo"}  # loopback
-    workers = [subprocess.Popen([*command, str(rank), str(tmp_path / "store")], **options) for rank in range(2)]
-    assert [worker.communicate(timeout=120)[0].strip() for worker in workers] == ["[1.0, 3.0, 0.0, 2.0, 0.0]"] * 2

@@ -176,12 +176,10 @@ def test_rne_finds_the_best_noise_of_a_gaussian(tmp_path, beta):
 
 
 def test_a_posterior_start_is_the_encoders_noise(tmp_path):
-    loaded = fitted(tmp_path, gaussian, "rne", beta=0.5, steps=300)
-    state = loaded.state
-    state.card["prior"] = "posterior"
+    reference = data.load("moons").reference
+    loaded = fitted(tmp_path, gaussian, "rne", reference=reference, beta=0.5, steps=300, prior="posterior")
     z = torch.zeros(500, 2)
     noise = loaded.field(range(500), z).start(z, 1.0)  # eps = 0: mu(x) of a training sample each
-    reference = data.load("moons").reference
     means, _ = loaded.encode(reference, torch.zeros_like(reference))
     end = converged(loaded.field(range(4), z[:4]), z[:4], n=4)  # in float64
     assert end.dtype == torch.float32 and end.isfinite().all()

@@ -26,10 +26,10 @@ def pretrain(task):
     base, coefficient = task.baseline, Coefficient.of(task)
     H = task.new_model(base.path, base.parametrisation, base.sigma_data, multidimensional=True)
 
-    def loss(H, x0, rng):
+    def loss(H, x0, rng, **told):
         w = coefficient.draw(len(x0), rng).to(x0)
         eps = task.noise_for(x0, rng)
-        return task.loss(H, x0, eps, rng, warp=lambda t: coefficient.times(t.clamp(max=base.path.t_max), w))
+        return task.loss(H, x0, eps, rng, warp=lambda t: coefficient.times(t.clamp(max=base.path.t_max), w), **told)
 
     return coefficient.keep(task.state(train(task, H, loss)), None)
 
@@ -52,3 +52,13 @@ def sample(field, latents, nfe, **options):
         u = (t_gamma(t1) if t1 > 0 else t1).to(x)  # 0 stays 0; on VP sigma's slope there is infinite
         x = alpha(u) * H.x0 + sigma(u) * H.eps
     return x
+
+
+def cost(params, budget, count):
+    """Network calls of a fit, a backward pass as two; the coefficient network and the discriminator are not counted."""
+    p, N = params, params["steps"]
+    if p["mode"] == "gamma":
+        return 3 * budget.steps * budget.batch
+    theta = 3 * p["batch_theta"] * (p["mode"] != "phi")
+    phi = (4 if p["checkpoint"] else 3) * N * p["batch_phi"] * (p["mode"] != "theta")
+    return budget.steps * (theta + phi + N * p["batch_psi"])

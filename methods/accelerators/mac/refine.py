@@ -29,7 +29,7 @@ from .settings import Coefficient
 
 BETAS = (0.0, 0.99)  # of all three Adams
 P_MEAN, P_STD, SIGMA_DATA = -1.2, 1.2, 0.5  # of ln t on EDM's path, for data of this standard deviation
-WATCHED = 256  # samples
+WATCHED, COMPARED = 256, 10_000  # samples that are watched, and data that they are compared with, at most
 
 
 def refine(task, sample):
@@ -44,7 +44,7 @@ def refine(task, sample):
         averaged=game.G,
         rate=half_life(p["ema_kimg"], phi_s) if p["ema_kimg"] else None,
         images=phi_s,
-        watch=Watch(game.watched, game.G, task.dataset.reference),
+        watch=Watch(game.watched, game.G, task.dataset.subset(COMPARED)),
     )
     return game.coefficient.keep(task.state(G["H"]), network_of(G))
 

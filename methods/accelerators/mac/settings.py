@@ -37,7 +37,7 @@ class Coefficient:
         q = default_warp(path) if p["warp"] is None else p["warp"]
         s = (0.05 if path.t_max > 1 else 0.3) if p["scale"] is None else p["scale"]
         options = {}
-        if net["kind"] == "unet":
+        if net["kind"] != "mlp":
             options["channels"] = max(4, 2 * round(p["width"] * net.get("channels", 16) / 2))
         shape = list(task.dataset.shape)
         return cls(path.name, shape, p["basis"], s, q, p["smoothness"], p["axes"], p["input"], options)

@@ -22,12 +22,17 @@ def train_codes(task):
     kept = ("code", "levels", "dimensions", "normalise", "width", "depth")
     joint = Joint.new(task, noise=False, **{name: p[name] for name in kept})
 
-    def loss(joint, x, rng):
+    def loss(joint, x, rng, **told):
         z = task.noise_for(x, rng)
         beside = joint.beside(x, z, rng)  # y = E_phi(x), y_q = y + sg(floor(L sigmoid(y)) - y)
-        return task.loss(joint.model, x, z, rng, **beside.condition) + p["beta"] * beside.code_kl
+        return task.loss(joint.model, x, z, rng, **beside.condition, **told) + p["beta"] * beside.code_kl
 
     return fit_jointly(task, joint, loss)
 
 
 field, encoder = field_of, encoder_of
+
+
+def cost(params, budget, count):
+    """Network calls of a fit, a backward pass as two; offline weights are of a network that is trained already."""
+    return 0 if params["weights"] == "offline" else 3 * budget.steps * budget.batch

@@ -10,9 +10,9 @@ def fit(task):
     kept = ("levels", "dimensions", "normalise", "width", "depth")
     joint = Joint.new(task, code="quantised", noise=True, **{name: p[name] for name in kept})
 
-    def loss(joint, x, rng):
+    def loss(joint, x, rng, **told):
         beside = joint.beside(x, task.noise_for(x, rng), rng)
-        return task.loss(joint.model, x, beside.noise, rng, **beside.condition) + p["beta"] * beside.noise_kl
+        return task.loss(joint.model, x, beside.noise, rng, **beside.condition, **told) + p["beta"] * beside.noise_kl
 
     return fit_jointly(task, joint, loss)
 
