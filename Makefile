@@ -10,7 +10,7 @@ PARITY_STAMP := $(PARITY)/.made-from-$(shell cksum < envs/parity.txt | cut -d' '
 export PYTHONPATH := $(CURDIR)
 export PATH := $(CURDIR)/$(BIN):$(PATH)
 
-.PHONY: run test parity smoke lint lock clean help
+.PHONY: run test parity smoke slurm lint lock clean help
 
 help:  ## what can be made
 	@grep -E '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*##/\t/'
@@ -24,11 +24,14 @@ smoke: $(STAMP)  ## the same DAG in about two minutes
 test: $(STAMP)  ## unit, contract and workflow tests
 	python -m pytest -n 2 --dist worksteal tests
 
-parity: $(STAMP) $(PARITY_STAMP)  ## the solvers against diffusers' schedulers (installs diffusers into .venv-parity)
+parity: $(STAMP) $(PARITY_STAMP)  ## solvers and DDPM's network against diffusers' (installs diffusers into .venv-parity)
 	PYTHONPATH=$(CURDIR):$(CURDIR)/$(PARITY) python -m pytest tests/parity
 
+slurm: $(STAMP)  ## the smoke study on a real Slurm of one node, which is installed and started (root, Debian)
+	bash tests/slurm/run_smoke.sh
+
 lint: $(STAMP)  ## style of the Python code and of the Snakefile
-	ruff check . && ruff format --check . && snakefmt --check Snakefile evaluation && snakemake --lint
+	ruff check . && ruff format --check . && snakefmt --check Snakefile evaluation fewstep && snakemake --lint
 
 lock:  ## pin the newest versions that requirements.in allows (needs uv)
 	{ sed -n 1p requirements.lock; uv pip compile --universal --python-version 3.11 --no-emit-index-url --no-header --no-annotate requirements.in; } > requirements.lock.new

@@ -24,7 +24,7 @@ if not {"study", "datasets"} & set(config):
     configfile: f"{workflow.basedir}/config.yaml"
 
 
-JOBS = make_dag(config, check)
+JOBS = make_dag(config, check, first=workflow.is_main_process)
 L = JOBS.layout
 R = str(L.root)
 LOCK = FileLock(L.root / ".lock")
@@ -50,13 +50,13 @@ onstart:
         )
     write_json(L.study, JOBS.plan.study.model_dump())
     # Snakemake 9.27's limit on starts a second has it look for ready jobs again and again, once more with every finished
-    # job, until that takes a core; on one machine nothing needs the limit.
-    if workflow.local_exec:
-        workflow.scheduler.job_rate_limiter = None
+    # job, until that takes a core; --cores, or --jobs on a cluster, is limit enough.
+    workflow.scheduler.job_rate_limiter = None
     # The jobs of a run on this machine share a fork server, which ends with this process (bash's parent).
-    shell.prefix(
-        f"{PREFIX}export FEWSTEP_FORK_SERVER=${{{{FEWSTEP_FORK_SERVER:-$PPID}}}}; "
-    )
+    if workflow.local_exec:
+        shell.prefix(
+            f"{PREFIX}export FEWSTEP_FORK_SERVER=${{{{FEWSTEP_FORK_SERVER:-$PPID}}}}; "
+        )
 
 
 onsuccess:
@@ -80,7 +80,7 @@ rule data:
         JOBS.environment()
     threads: 1
     resources:
-        mem_mb=1000,
+        **JOBS.resources("data"),
     params:
         key=JOBS.data_key,
         study=STUDY,
@@ -102,8 +102,7 @@ rule train:
         lambda w: JOBS.environment(w.baseline)
     threads: 1
     resources:
-        mem_mb=2000,
-        gpu=1,
+        **JOBS.resources("train"),
     params:
         key=JOBS.fit_key,
         study=STUDY,
@@ -126,8 +125,7 @@ rule pairs:
         lambda w: JOBS.environment(*reversed(w.model.split("+")))
     threads: 1
     resources:
-        mem_mb=2000,
-        gpu=1,
+        **JOBS.resources("pairs"),
     params:
         key=JOBS.pairs_key,
         study=STUDY,
@@ -151,8 +149,7 @@ rule fit:
         lambda w: JOBS.environment(w.accelerator, w.baseline)
     threads: 1
     resources:
-        mem_mb=2000,
-        gpu=1,
+        **JOBS.resources("fit"),
     params:
         key=JOBS.fit_key,
         study=STUDY,
@@ -175,8 +172,7 @@ rule reference:
         lambda w: JOBS.environment(*reversed(w.model.split("+")))
     threads: 1
     resources:
-        mem_mb=2000,
-        gpu=1,
+        **JOBS.resources("reference"),
     params:
         key=JOBS.reference_key,
         study=STUDY,
@@ -188,6 +184,7 @@ rule reference:
 rule sample:
     input:
         JOBS.sampled_from,
+        JOBS.parts,
     output:
         L.samples("{dataset}", "{seed}", "{model}", "{solver}"),
     log:
@@ -198,8 +195,7 @@ rule sample:
         JOBS.sampling_environment
     threads: 1
     resources:
-        mem_mb=2000,
-        gpu=1,
+        **JOBS.resources("sample"),
     params:
         key=JOBS.sample_key,
         study=STUDY,
@@ -208,5 +204,6 @@ rule sample:
         " --model {wildcards.model} --solver {wildcards.solver} --threads {threads} > {log:q} 2>&1"
 
 
+include: "fewstep/parts.smk"
 include: "evaluation/scores.smk"
 include: "evaluation/summaries.smk"

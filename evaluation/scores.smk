@@ -15,8 +15,7 @@ rule statistics:
         JOBS.environment()
     threads: 1
     resources:
-        mem_mb=3000,
-        gpu=1,
+        **JOBS.resources("statistics"),
     params:
         key=JOBS.statistics_key,
         study=STUDY,
@@ -40,8 +39,7 @@ rule score:
         JOBS.environment()
     threads: 1
     resources:
-        mem_mb=3000,
-        gpu=1,
+        **JOBS.resources("score"),
     params:
         key=JOBS.score_key,
         study=STUDY,

@@ -1,4 +1,9 @@
 # What is read in the end: leaderboard, figures, page, and the verdict that makes a failed point a failed run.
+# On a cluster all that is drawn from the scores is one job, and the verdict is spoken where the run was started.
+
+
+localrules:
+    verdict,
 
 
 rule leaderboard:
@@ -20,6 +25,8 @@ rule leaderboard:
         f"{R}/logs/leaderboard.log",
     benchmark:
         f"{R}/bench/leaderboard.tsv"
+    group:
+        "summaries"
     conda:
         JOBS.environment()
     threads: 1
@@ -53,6 +60,8 @@ for name in JOBS.datasets:
             f"{R}/logs/figures/{name}.log",
         benchmark:
             f"{R}/bench/figures/{name}.tsv"
+        group:
+            "summaries"
         conda:
             JOBS.environment()
         threads: 1
@@ -81,6 +90,8 @@ rule tables:
         f"{R}/logs/tables.log",
     benchmark:
         f"{R}/bench/tables.tsv"
+    group:
+        "summaries"
     conda:
         JOBS.environment()
     threads: 1
@@ -104,6 +115,8 @@ rule site:
         f"{R}/logs/site.log",
     benchmark:
         f"{R}/bench/site.tsv"
+    group:
+        "summaries"
     conda:
         JOBS.environment()
     threads: 1

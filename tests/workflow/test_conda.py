@@ -1,19 +1,26 @@
 """--use-conda with a stand-in for conda: same results, and the flag can be switched without a rerun."""
 
+import ast
 import copy
 import os
 import re
 import sys
+from importlib.metadata import packages_distributions
 from pathlib import Path
 
 import pytest
 import yaml
 from workspace import ROOT, TINY, Workspace
 
+from fewstep import weights
+
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(900)]
 
 # conda's names of packages that pip calls otherwise
 NAMES = {"pytorch": "torch", "matplotlib-base": "matplotlib"}
+# imported where no job comes: the driver, and commands for people who write methods
+NOT_IN_JOBS = {"snakemake", "pytest"}
+ENVIRONMENTS = [pytest.param(path, id=path.name) for path in sorted((ROOT / "envs").glob("*.yaml"))]
 
 
 def with_conda(workspace: Workspace, log: Path) -> Workspace:
@@ -60,14 +67,47 @@ def pins(lines: list[str], separator: str) -> dict[str, set[str]]:
     return found
 
 
-@pytest.mark.parametrize("file", [pytest.param(path, id=path.name) for path in sorted((ROOT / "envs").glob("*.yaml"))])
+def listed(file: Path) -> dict[str, set[str]]:
+    """pip's name of each package of an environment file -> its version; every one of them is pinned."""
+    entries = yaml.safe_load(file.read_text())["dependencies"]
+    conda = [entry for entry in entries if isinstance(entry, str)]
+    pip = [line for entry in entries if isinstance(entry, dict) for line in entry["pip"]]
+    found = pins(conda, "=") | pins(pip, "==")
+    assert len(found) == len(conda) + len(pip) - ("pip" in conda)
+    return {NAMES.get(name, name): versions for name, versions in found.items()}
+
+
+@pytest.mark.parametrize("file", ENVIRONMENTS)
 def test_conda_and_pip_pin_the_same_versions(file):
     locked = pins((ROOT / "requirements.lock").read_text().splitlines(), "==")
-    conda = pins([entry for entry in yaml.safe_load(file.read_text())["dependencies"] if isinstance(entry, str)], "=")
-    python = conda.pop("python", {"3.11"})
-    shared = {NAMES.get(name, name): versions for name, versions in conda.items()}
-    assert python == {"3.11"}
+    shared = listed(file)
+    assert shared.pop("python", {"3.11"}) == {"3.11"}
     assert shared.keys() <= locked.keys()
     for name, versions in shared.items():
         # a post-release repacks the same version
         assert versions <= {version.partition(".post")[0] for version in locked[name]}, name
+
+
+def imported(*folders: str) -> dict[str, str]:
+    """Top-level module that is not Python's own -> a file below the folders that imports it."""
+    found = {}
+    for file in (file for folder in folders for file in (ROOT / folder).rglob("*.py")):
+        for node in ast.walk(ast.parse(file.read_text())):
+            names = [alias.name for alias in node.names] if isinstance(node, ast.Import) else []
+            if isinstance(node, ast.ImportFrom) and node.level == 0:
+                names = [node.module]
+            found |= {name.partition(".")[0]: str(file.relative_to(ROOT)) for name in names}
+    return {name: file for name, file in found.items() if name not in {*sys.stdlib_module_names, *folders}}
+
+
+def test_the_environment_has_what_the_jobs_import():
+    names = {re.sub(r"[-_.]+", "-", name).lower() for name in listed(ROOT / "envs" / "fewstep.yaml")}
+    owners = packages_distributions()
+    needed = imported("fewstep", "evaluation", "methods")
+    assert {"torch", "safetensors", "timm", "PIL"} <= needed.keys()  # the walk finds something
+    packages = {module: {re.sub(r"[-_.]+", "-", name).lower() for name in owners[module]} for module in needed}
+    missing = {m: file for m, file in needed.items() if not packages[m] & names and m not in NOT_IN_JOBS}
+    assert missing == {}
+    files = [value for value in vars(weights).values() if isinstance(value, weights.WeightFile)]
+    brought = {file.package.replace("_", "-") for file in files if file.package}  # packages that hold weights
+    assert brought and brought <= names

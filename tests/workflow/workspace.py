@@ -160,7 +160,7 @@ class Workspace:
         done = self.snakemake("-n", *options)
         assert done.returncode == 0, done.stdout
         found = set()
-        for block in re.split(r"^(?=(?:local)?rule )", done.stdout, flags=re.M)[1:]:
+        for block in re.split(r"^ *(?=(?:local)?rule )", done.stdout, flags=re.M)[1:]:  # a group's are indented
             rule = re.match(r"(?:local)?rule (\w+)", block).group(1)
             wildcards = re.search(r"^ +wildcards: (.*)$", block, flags=re.M)
             values = [part.split("=")[1] for part in wildcards.group(1).split(", ")] if wildcards else []
