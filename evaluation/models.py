@@ -19,6 +19,7 @@ FITS = {  # of the model's own fit, without that of its baseline: column and its
     "fit_steps": "Fit steps",
     "teacher_calls": "Teacher calls",
 }
+MADE_FROM = "provenance_pretrained"  # the checkpoint behind a model; a column of the table where some model has one
 RECORDED = {"parameters": "fit_parameters", "teacher_calls": "fit_teacher_calls"}  # what the records call it
 
 
@@ -33,6 +34,7 @@ def models(records: pd.DataFrame) -> pd.DataFrame:
     found = set(rows["metric"]) - {""}
     metrics = [*(m for m in METRICS if m in found), *sorted(found - set(METRICS))]
     columns = [*KEYS, "n_train_seeds", *FITS, *(f"{m}_{part}" for m in metrics for part in ("mean", "low", "high"))]
+    columns += [MADE_FROM] if MADE_FROM in rows and rows[MADE_FROM].ne("").any() else []
     table = [_row(group, metrics) for _, group in rows.groupby(["dataset", "model"], sort=True)]
     return pd.DataFrame(table, columns=columns)
 
@@ -44,6 +46,7 @@ def _row(group: pd.DataFrame, metrics: list[str]) -> dict[str, Any]:
     row["reason"] = "" if status == "ok" else seeds.loc[seeds["status"] == status, "reason"].iloc[0]
     row["n_train_seeds"] = int((seeds["status"] == "ok").sum())
     row |= {name: _mean(seeds[RECORDED.get(name, name)]) for name in FITS}
+    row[MADE_FROM] = seeds[MADE_FROM].iloc[0] if MADE_FROM in seeds else ""
     for metric in metrics:
         summary = summarise(group[group["metric"] == metric])
         row |= {f"{metric}_{part}": getattr(summary, part) for part in ("mean", "low", "high")}
@@ -79,6 +82,10 @@ def markdown(table: pd.DataFrame) -> str:
     measured = [m for m in METRICS if f"{m}_mean" in table and table[f"{m}_mean"].notna().any()]
     parts += ["\n## Units\n"] if measured else []
     parts += [f"- {METRICS[m].label}: {METRICS[m].unit}" for m in measured]
+    if MADE_FROM in table:
+        parts.append("\n## Pretrained\n\nFrom weights of others, whose training cost is not known here.\n")
+        rows = table[table[MADE_FROM] != ""].to_dict("records")
+        parts += [f"- {row['dataset']}, {row['model']}: {row[MADE_FROM]}" for row in rows]
     bad = table[table["status"] != "ok"]
     parts += ["\n## Not ok\n"] if len(bad) else []
     parts += [f"- {r.dataset}, {r.model}: {r.status} ({r.reason})" for r in bad.itertuples()]

@@ -44,3 +44,9 @@ def provenance(study: Study, device: torch.device) -> dict[str, Any]:
         "python": platform.python_version(),
         "started": datetime.now(UTC).isoformat(timespec="seconds"),
     }
+
+
+def origin(info: dict[str, Any]) -> dict[str, str]:
+    """Of a fitted model's `info`: the checkpoint that its weights came from; nothing where they were trained here."""
+    made_from = info.get("pretrained")
+    return {"pretrained": f"{made_from['file']}, SHA-256 {made_from['sha256']}"} if made_from else {}

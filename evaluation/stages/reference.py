@@ -17,16 +17,16 @@ from evaluation import codes, paces, training_pairs, trajectories
 from evaluation.jobs import describe, write_failure
 from evaluation.metrics import DIAGNOSTICS
 from evaluation.metrics.curvature import arc_length_ratio, curvature
-from fewstep import data
 from fewstep.checkpoints import save_tensors
+from fewstep.data.dataset import Dataset
 from fewstep.device import lease
 from fewstep.errors import OK, Diverged, FewstepError, Upstream
 from fewstep.files import write_json
 from fewstep.headers import read_header
 from fewstep.plan import Fitted
-from fewstep.provenance import provenance
+from fewstep.provenance import origin, provenance
 from fewstep.seeds import latents
-from fewstep.stages.common import Loaded, layout_of, load_fitted, load_plan, set_threads
+from fewstep.stages.common import Loaded, dataset_of, layout_of, load_fitted, load_plan, set_threads
 from fewstep.suggest import unknown
 
 KEPT_IMAGES, KEPT_NODES = 16, 16
@@ -42,12 +42,12 @@ def run(study: str, results: str, dataset: str, seed: int, model: str, state_dir
     with lease(Path(state_dir)) as device:
         record = describe(fitted) | {"provenance": provenance(plan.study, device)}
         try:
-            loaded = load_fitted(layout, fitted, device)
+            loaded, known = load_fitted(layout, fitted, device), dataset_of(plan, layout, dataset)
             reported = _diagnostics(loaded.state.info)
             z = latents(dataset, seed, range(section.probes), loaded.shape).to(device)
             metrics, tensors = _measure(loaded, z, section.curvature_steps)
-            metrics += _flow_matching(loaded, read_header(layout.model(dataset, seed, model))) + reported
-            tensors |= codes.tensors_of(loaded, data.load(dataset)) | paces.tensors_of(loaded, z)
+            metrics += _flow_matching(loaded, known, read_header(layout.model(dataset, seed, model))) + reported
+            tensors |= codes.tensors_of(loaded, known) | paces.tensors_of(loaded, z)
             for row in metrics:
                 if not math.isfinite(row["value"]):
                     raise Diverged(f"{row['metric']} is not finite")
@@ -55,6 +55,7 @@ def run(study: str, results: str, dataset: str, seed: int, model: str, state_dir
             write_failure(layout, fitted, error.status, str(error))
             return
         info = loaded.state.info
+        record["provenance"] |= origin(info)
         fit = {key: info.get(key, 0) for key in ("seconds", "steps", "teacher_calls", "from_scratch")}
         fit["parameters"] = sum(p.numel() for p in loaded.state.model.parameters()) if loaded.state.model else 0
         fit["curves"] = info.get("curves", {})
@@ -81,12 +82,12 @@ def _measure(loaded: Loaded, z: torch.Tensor, n: int):
     }
 
 
-def _flow_matching(loaded: Loaded, header: dict[str, Any]) -> list[dict[str, Any]]:
+def _flow_matching(loaded: Loaded, dataset: Dataset, header: dict[str, Any]) -> list[dict[str, Any]]:
     """The flow-matching loss on the pairs of the training that a model's header tells of; no row where none can."""
     if not training_pairs.known(loaded):
         return []
     coupling, batch = header["coupling"], header["budget"]["batch"]
-    losses = training_pairs.losses(loaded, data.load(loaded.fitted.dataset), coupling, batch)
+    losses = training_pairs.losses(loaded, dataset, coupling, batch)
     return [_row("cfm_loss", losses)]
 
 

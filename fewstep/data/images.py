@@ -13,9 +13,7 @@ from fewstep.data.pixels import Pixels
 from fewstep.prepared import open_prepared
 
 
-def load(
-    name: str, prepared: Path, *, flip: bool = False, augment: float = 0.0, source: Any = None
-) -> Dataset:
+def load(name: str, prepared: Path, *, flip: bool = False, augment: float = 0.0, source: Any = None) -> Dataset:
     """A real dataset as the `data` step prepared it; its pixels stay on disk. Raises CheckpointError, in one line."""
     stored = open_prepared(prepared, name, source=source)
     labels = None if stored.labels is None else torch.from_numpy(stored.labels)

@@ -7,7 +7,7 @@ import pandas as pd
 import pytest
 from scipy import stats
 
-from evaluation import models
+from evaluation import leaderboard, models
 from evaluation.metrics import METRICS
 from tests.evaluation.synthetic import collected, make_results
 
@@ -80,6 +80,28 @@ def test_the_page_has_labels_and_no_column_without_a_value(table):
     assert "- rings, arc+bend: diverged (a weight is not finite)" in units
     for part in (glyphs, rings):
         assert len({line.count("|") for line in part.splitlines() if line.startswith("|")}) == 1
+
+
+def test_the_cost_of_weights_that_others_trained_is_unknown_and_not_zero(tmp_path):
+    results = make_results(tmp_path, seeds=(0,), baselines=("arc", "line"))
+
+    def change(document, seed):
+        if document["model"].partition("+")[0] == "arc":
+            document["provenance"] = document.get("provenance", {}) | {"pretrained": "net.pkl, SHA-256 12ab"}
+        if document["model"] == "arc":
+            document["fit"] |= {"seconds": None, "steps": None}
+
+    tidy = measured(results, change)
+    table = models.models(tidy)
+    arc = row(table, "glyphs", "arc")
+    assert np.isnan(arc["fit_seconds"]) and np.isnan(arc["fit_steps"]) and arc["parameters"] > 0
+    assert "\n| arc | 1 | 9 |  |  | 0 |" in models.markdown(table)
+    assert "- glyphs, arc: net.pkl, SHA-256 12ab\n" in models.markdown(table)
+    assert "- glyphs, line:" not in models.markdown(table)
+    board = leaderboard.leaderboard(tidy).set_index(["dataset", "entrant", "nfe"])["fit_seconds"]
+    assert np.isnan(board["glyphs", "arc/heun", 5]) and board["glyphs", "line/heun", 5] > 0
+    # On top of an unknown cost, the total is unknown, too.
+    assert np.isnan(board["glyphs", "arc+fold/heun", 5])
 
 
 def test_one_training_has_no_interval(tmp_path):
