@@ -72,8 +72,13 @@ def planned(plan: Plan, dataset: str, seed: int, baseline: str, accelerator: str
 @study_options
 @dataset_option
 def data(plan: Plan, layout: Layout, dataset: str) -> None:
-    """Write a dataset's reference set, which samples are judged against."""
-    plan.section(dataset)
+    """Write a dataset's reference set, which samples are judged against; a real one's images are decoded once."""
+    section = plan.section(dataset)
+    if DATASETS[dataset].real:
+        from fewstep.data.prepare import prepare
+
+        prepare(dataset, section.source, layout.data(dataset))
+        return
     from fewstep.checkpoints import save_tensors
     from fewstep.data import load
 
@@ -135,8 +140,14 @@ def pairs(plan: Plan, layout: Layout, dataset: str, seed: int, threads: int, mod
 @click.option(
     "--nfe", multiple=True, type=int, help="Only these NFE; may be given several times [default: the study's]."
 )
-def sample(plan: Plan, layout: Layout, dataset: str, seed: int, threads: int, model: str, solver: str, nfe) -> None:
-    """Sample a model with a solver at each NFE of the study."""
+@click.option("--part", metavar="I/K", help="Only the I-th of K parts of the samples, into a file of its own.")
+def sample(
+    plan: Plan, layout: Layout, dataset: str, seed: int, threads: int, model: str, solver: str, nfe, part: str | None
+) -> None:
+    """Sample a model with a solver at each NFE of the study.
+
+    Where the study has several jobs draw the samples (compute: sampling_jobs: K), this puts their parts together.
+    """
     if model != CONTROL:
         fitted = Fitted.named(dataset, seed, model)
         method = registry.get(fitted.accelerator, "accelerator") if solver == OWN else registry.get(solver, "solver")
@@ -146,28 +157,52 @@ def sample(plan: Plan, layout: Layout, dataset: str, seed: int, threads: int, mo
         planned(plan, dataset, seed, fitted.baseline, fitted.accelerator)
     entrant = plan.entrant(dataset, seed, model, solver)
     if nfe:
-        section = plan.section(dataset).model_copy(update={"nfe": sorted(set(nfe))})
+        alone = plan.section(dataset).compute.model_copy(update={"sampling_jobs": 1})
+        chosen = {"nfe": sorted(set(nfe)), "nfe_of": {}, "compute": alone}
+        section = plan.section(dataset).model_copy(update=chosen)
         plan = Plan(plan.study.model_copy(update={"datasets": {**plan.study.datasets, dataset: section}}))
         entrant = plan.entrant(dataset, seed, model, solver)
     # The study's own file holds all its NFE; a selection goes beside it.
-    output = (Layout(layout.root / "by-hand") if nfe else layout).samples(dataset, seed, model, solver)
-    jobs.sample(plan, layout, entrant, threads, output)
+    at = (dataset, seed, model, solver)
+    own, name = Layout(layout.root / "by-hand") if nfe else layout, part_name(plan, dataset, part) if part else ""
+    output = own.part(*at, name) if part else own.samples(*at)
+    jobs.sample(plan, layout, entrant, threads, output, name)
     click.echo(output)
 
 
+def part_name(plan: Plan, dataset: str, part: str) -> str:
+    """ "2of3" for "2/3". Raises UserError for what is no part of a dataset's samples."""
+    i, _, k = part.partition("/")
+    section = plan.section(dataset)
+    batches = -(-section.n_samples // section.batch)
+    if not (i.isdecimal() and k.isdecimal() and 1 <= int(i) <= int(k) <= batches):
+        raise UserError(f"--part is I/K with 1 <= I <= K <= {batches}, the batches of {dataset}'s samples; not {part}")
+    return f"{int(i)}of{int(k)}"
+
+
 @main.command("plan")
-@study_options
-def show_plan(plan: Plan, layout: Layout) -> None:
-    """Show what a study will train, fit and sample, without starting anything."""
+@click.argument("named", metavar="[STUDY]", required=False)
+@click.option("--study", "file", default="config.yaml", show_default=True, help="The study, a YAML or JSON file.")
+@click.option("--results", help="The results folder [default: the study's own].")
+@click.option("--device", help="a100, h100, h200, rtx4090 or cpu, whose time is estimated [default: this one].")
+def show_plan(named: str | None, file: str, results: str | None, device: str | None) -> None:
+    """Show what a study will train, fit and sample, and what that will cost, without starting anything."""
+    study = load_study(named or file)
+    plan, layout = Plan(study), Layout(Path(results or study.results))
+    from fewstep.costs import machines, report
+
+    name, _ = machines.machine(device)
     click.echo(f"study {plan.study.study}: results in {layout.root}/")
-    for name, section in plan.study.datasets.items():
-        entrants = [entrant for entrant in plan.entrants if entrant.fitted.dataset == name]
-        models = [fitted.model for fitted in plan.fitted if fitted.dataset == name]
+    for dataset, section in plan.study.datasets.items():
+        entrants = [entrant for entrant in plan.entrants if entrant.fitted.dataset == dataset]
+        models = [fitted.model for fitted in plan.fitted if fitted.dataset == dataset]
         points = sum(len(entrant.nfes) for entrant in entrants)
-        click.echo(f"\n{name}: {len(entrants)} entrants, {points} points, {section.n_samples} samples at each")
+        click.echo(f"\n{dataset}: {len(entrants)} entrants, {points} points, {section.n_samples} samples at each")
         click.echo(f"  models  {', '.join(dict.fromkeys(models))}; training seeds {section.train_seeds}")
-        solvers = Counter(entrant.solver for entrant in entrants)
-        click.echo(f"  solvers {', '.join(solvers)}; NFE {section.nfe}")
+        nfes = sorted({nfe for entrant in entrants for nfe in entrant.nfes if nfe})
+        click.echo(f"  solvers {', '.join(Counter(entrant.solver for entrant in entrants))}; NFE {nfes}")
+    for line in report.lines(plan, layout, name):
+        click.echo(line)
 
 
 @main.command()

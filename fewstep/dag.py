@@ -8,10 +8,12 @@ from functools import cache
 from pathlib import Path
 from typing import Any
 
-from fewstep import registry
+from fewstep import demands, preflight, registry
 from fewstep.codehash import stage_hash
 from fewstep.config import make_study
+from fewstep.data.identity import identity
 from fewstep.errors import UserError
+from fewstep.facts import DATASETS
 from fewstep.files import digest
 from fewstep.keys import Keys
 from fewstep.layout import CONTROL, Layout
@@ -41,6 +43,7 @@ class Dag:
             "accelerator": one_of(f.accelerator for f in self.plan.fitted if f.accelerator != NONE),
             "model": one_of([*(f.model for f in self.plan.fitted), CONTROL]),
             "solver": one_of(e.solver for e in self.plan.entrants),
+            "part": r"\d+of\d+",
             "pairs": one_of(pairs.name for _, pairs in self.plan.pairs),
             "extractor": one_of(name for dataset in self.datasets for name in self.plan.extractors(dataset)),
         }
@@ -58,8 +61,16 @@ class Dag:
         return [self.layout.reference(f.dataset, f.seed, f.model) for f in fitted]
 
     def sampled_from(self, w) -> list[Path]:
-        """What sampling needs: the fitted model and the one that the solver is fitted on; nothing for a control."""
-        return [self.layout.model(f.dataset, f.seed, f.model) for f in self.plan.sampled_from(self.entrant(w))]
+        """What sampling needs: the fitted model and the one that the solver is fitted on; a control's real dataset."""
+        entrant = self.entrant(w)
+        if entrant.control:
+            return [self.layout.data(w.dataset)] * DATASETS[w.dataset].real
+        return [self.layout.model(f.dataset, f.seed, f.model) for f in self.plan.sampled_from(entrant)]
+
+    def parts(self, w) -> list[Path]:
+        """The parts of an entrant's samples that jobs of their own draw; none where one job draws all."""
+        at = (w.dataset, w.seed, w.model, w.solver)
+        return [self.layout.part(*at, part) for part in self.plan.parts(self.entrant(w))]
 
     def fitted_from(self, w) -> list[Path]:
         """What fitting an accelerator needs: its baseline, the fit that it builds on, and its teacher's pairs."""
@@ -106,19 +117,51 @@ class Dag:
     def sample_key(self, w) -> str:
         return self.keys.sample(self.entrant(w))
 
+    def part_key(self, w) -> str:
+        """Of a part as of all: how many there are doesn't matter to an image."""
+        return self.keys.sample(self.entrant(w))
+
     def score_key(self, w) -> str:
         return self.keys.score(w.dataset, int(w.seed), w.model)
 
     def statistics_key(self, w) -> str:
         return self.keys.statistics(w.dataset, w.extractor)
 
+    @cache  # noqa: B019  one Dag a run
+    def _data_key(self, dataset: str) -> str:
+        real = DATASETS[dataset].real
+        code = stage_hash("fewstep.data.prepare" if real else "fewstep.data")[:16]
+        return digest([code, identity(self.plan.section(dataset).source, self.layout.data(dataset))]) if real else code
+
     def data_key(self, w) -> str:
-        return stage_hash("fewstep.data")[:16]
+        return self._data_key(w.dataset)
 
     @cache  # noqa: B019  one Dag a run
     def summary_key(self, module: str, dataset: str | None = None) -> str:
         """Code of a summary with the points that it shows."""
         return digest([stage_hash(module), [p for p in self.plan.points if dataset in (None, p["dataset"])]])
+
+    # resources
+
+    def resources(self, stage: str) -> dict[str, Callable | int]:
+        """What the jobs of a stage ask a cluster for, as functions of the wildcards."""
+        section = lambda w: self.plan.section(w.dataset)  # noqa: E731
+        # where parts are drawn by jobs of their own, what is left to do is to put them together
+        at = lambda w: "gather" if stage == "sample" and self.parts(w) else stage  # noqa: E731
+        several = any(demands.gpus(section, stage) > 1 for section in self.plan.study.datasets.values())
+        one = {"nodes": 1} if several else {}  # a job's GPUs are in one machine
+        return one | {
+            "gpu": lambda w: demands.gpus(section(w), at(w)),
+            "cpus_per_task": lambda w: demands.cpus(section(w), at(w)),
+            "mem_mb": lambda w: demands.megabytes(section(w), w.dataset, at(w)),
+            "runtime": lambda w: demands.minutes(self.plan, w.dataset, at(w), self._points(w, stage)),
+        }
+
+    def _points(self, w, stage: str) -> int:
+        """Points (entrant × NFE) that a job draws or judges."""
+        if stage == "score":
+            return demands.judged(self.plan, w.dataset, int(w.seed), w.model)
+        return len(self.entrant(w).nfes) if hasattr(w, "solver") else 1
 
     # environments
 
@@ -134,11 +177,18 @@ class Dag:
         return self.environment(*reversed(list(names)), *([w.solver] if w.solver != OWN else []))
 
 
-def make_dag(config: dict[str, Any], check: Callable[[Plan], None] = lambda plan: None) -> Dag:
-    """The DAG of a study; bad input, also by the judges' `check`, ends the program with one line."""
+def make_dag(config: dict[str, Any], check: Callable[[Plan], None] = lambda plan: None, *, first: bool = True) -> Dag:
+    """The DAG of a study; bad input, also by the judges' `check`, ends the program with one line.
+
+    On a cluster every job reads the Snakefile again. Only the `first` reading checks all that the study needs: later
+    ones would take long, and would find the disk filled by the run itself.
+    """
     try:
         dag = Dag(config)
+        if not first:
+            return dag
         check(dag.plan)
+        preflight.check(dag.plan, dag.layout)
         for fitted in dag.plan.fitted:
             dag.keys.fit(fitted)  # a wrong parameter is found before anything starts
         for entrant in dag.plan.entrants:

@@ -10,7 +10,7 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any
 
-from fewstep import registry
+from fewstep import budgets, registry
 from fewstep.config import DatasetStudy, Extractor, Names, Study, Training
 from fewstep.errors import UserError
 from fewstep.facts import DATASETS, SECOND_BACKEND
@@ -103,10 +103,13 @@ class Plan:
         for name, section in study.datasets.items():
             self._check_parameters(name, section)
             self.extractors(name)
+            self._check_pretrained(name, section)
         self.fitted = [fitted for name in study.datasets for fitted in self._fitted(name)]
         self.entrants = [entrant for name in study.datasets for entrant in self._entrants(name)]
         for entrant in self.entrants:
             self._check_taken(entrant)
+        for name in study.datasets:
+            self._check_nfe_of(name)
 
     def section(self, dataset: str) -> DatasetStudy:
         """The study's section for a dataset; UserError when it has none."""
@@ -134,10 +137,25 @@ class Plan:
     def _check_parameters(dataset: str, section: DatasetStudy) -> None:
         """A mistyped method or parameter under `methods` is found before anything starts."""
         known = registry.discover()
+        budgets.check_names(dataset, section)
         for name, parameters in section.methods.items():
             if name not in known:
                 raise UserError(f"config: datasets.{dataset}.methods: {unknown('method', name, known)}")
             known[name].params(dataset, parameters)
+        if (section.flip or section.augment) and DATASETS[dataset].family != "image":
+            raise UserError(f"config: datasets.{dataset}: flip and augment are for images, and {dataset} holds vectors")
+
+    def _check_pretrained(self, dataset: str, section: DatasetStudy) -> None:
+        """What is read from a checkpoint is a baseline of the study, has weights, and stands for one training."""
+        at = f"config: datasets.{dataset}.pretrained"
+        baselines = [method.id for method in self._chosen(dataset, "baseline")] if section.pretrained else []
+        for id in section.pretrained:
+            if id not in baselines:
+                raise UserError(f"{at}: {unknown('baseline of the study', id, baselines)}")
+            if DATASETS[dataset].exact:
+                raise UserError(f"{at}: {id} has an exact field on {dataset} and needs no weights; leave it out")
+            if len(section.train_seeds) > 1:
+                raise UserError(f"{at}: a checkpoint is one training; give one of train_seeds {section.train_seeds}")
 
     def _chosen(self, dataset: str, kind: str, names: Names | None = None) -> list[Method]:
         """The methods of a kind that a section names; `all` leaves out what can't run on the dataset."""
@@ -156,6 +174,8 @@ class Plan:
             return facts.primary != "ode_rmse"  # a control, or what adds noise, has no ODE to be near
         if facts.exact and method.kind in ("baseline", "accelerator"):
             return method.kind == "baseline" and method.exact  # an exact field needs no training and no fit
+        if facts.classes and not method.conditional:
+            return False
         return method.data in ("any", facts.family)
 
     def _fitted(self, dataset: str) -> list[Fitted]:
@@ -227,7 +247,7 @@ class Plan:
         for fitted in (job for job in self.fitted if job.dataset == dataset):
             own = fitted.accelerator_method
             if own and own.solvers == OWN:
-                entrants.append(Entrant(fitted, OWN, self._nfes(section, own, explicit=True)))
+                entrants.append(Entrant(fitted, OWN, self._nfes(section, own, True, fitted.model)))
                 continue
             wanted = own.solvers if own else "all"
             names, solvers = self._solvers_of(dataset, fitted.model)
@@ -236,10 +256,11 @@ class Plan:
                 if _supports(solver, fitted.baseline) and (
                     wanted == "all" or {solver.id, solver.card.name} & set(wanted)
                 ):
-                    nfes = self._nfes(section, solver, explicit=names != "all")
+                    nfes = self._nfes(section, solver, names != "all", fitted.model)
                     if own and own.nfe:  # a model that is made for some NFE
-                        made_for = self._nfes(section, own, explicit=True)
-                        nfes = tuple(nfe for nfe in nfes if nfe in made_for)
+                        nfes = tuple(nfe for nfe in nfes if own.nfe.allows(nfe))
+                        if not nfes:
+                            self._nfes(section, own, explicit=True)  # says so where the study has none of them
                     entrants += [Entrant(fitted, solver.id, nfes)] if nfes else []
             if wanted != "all" and section.accelerators != "all" and len(entrants) == before:
                 can = f"is sampled with {', '.join(wanted)}; name one of them among its solvers"
@@ -249,11 +270,20 @@ class Plan:
         return entrants
 
     @staticmethod
-    def _nfes(section: DatasetStudy, method: Method, explicit: bool) -> tuple[int, ...]:
-        nfes = tuple(nfe for nfe in section.nfe if method.nfe.allows(nfe))
+    def _nfes(section: DatasetStudy, method: Method, explicit: bool, model: str = "") -> tuple[int, ...]:
+        own = section.nfe_of.get(method.id, section.nfe)
+        asked = section.nfe_of.get(f"{model}/{OWN if method.kind == 'accelerator' else method.id}", own)
+        nfes = tuple(nfe for nfe in asked if method.nfe.allows(nfe))
         if explicit and not nfes:
-            raise UserError(f"config: {method.id} makes NFE {method.nfe.describe()}; none is in nfe: {section.nfe}")
+            raise UserError(f"config: {method.id} makes NFE {method.nfe.describe()}; none is in nfe: {asked}")
         return nfes
+
+    def _check_nfe_of(self, dataset: str) -> None:
+        """What `nfe_of` names is an entrant of the dataset, or the sampler of one."""
+        own = [entrant for entrant in self.entrants if entrant.fitted.dataset == dataset and not entrant.control]
+        known = {n for e in own for n in (e.name, e.fitted.accelerator if e.solver == OWN else e.solver)}
+        for name in self.section(dataset).nfe_of.keys() - known:
+            raise UserError(f"config: datasets.{dataset}.nfe_of: {unknown('entrant or sampler', name, known)}")
 
     def _check_taken(self, entrant: Entrant) -> None:
         """A solver's required parameters are set, and the study has the model that it is fitted on."""
@@ -335,6 +365,12 @@ class Plan:
             return own
         return replace(own, dataset=self.params(own.dataset, solver)[TAKEN_FROM] or own.dataset)
 
+    def parts(self, entrant: Entrant) -> list[str]:
+        """The parts that an entrant's samples are drawn in, a job each: "1of3" and so on; none where one job does."""
+        section = self.section(entrant.fitted.dataset)
+        k = min(section.compute.sampling_jobs, -(-section.n_samples // section.batch))
+        return [f"{i}of{k}" for i in range(1, k + 1)] if k > 1 and not entrant.control else []
+
     def sampled_from(self, entrant: Entrant) -> list[Fitted]:
         """The models that sampling needs: the entrant's own, and the one that its solver is fitted on."""
         return [] if entrant.control else list(dict.fromkeys([entrant.fitted, self.learnt_on(entrant)]))
@@ -361,7 +397,5 @@ class Plan:
         return list(dict.fromkeys(wanted))
 
     def budget(self, fitted: Fitted) -> Training:
-        """What a fit may spend."""
-        section = self.section(fitted.dataset)
-        method = fitted.accelerator_method
-        return section.train if method is None or method.budget == "train" else section.fit
+        """What a fit may spend: see `fewstep.budgets`."""
+        return budgets.budget_of(self.section(fitted.dataset), fitted)

@@ -60,6 +60,8 @@ def protocol(plan: Plan, datasets: list[str]) -> str:
 def _protocol_of(name: str, section: DatasetStudy) -> str:
     seeds, samples = len(section.train_seeds), f"{section.blocks} × {section.block_size:,} samples"
     training = f"trained for {section.train.steps:,} steps of {section.train.batch}"
+    if section.pretrained:
+        training = f"{' and '.join(section.pretrained)} read as published, all others {training}"
     return f"{name}: {seeds} training seed{'s' * (seeds > 1)}, {training}, {samples}"
 
 
@@ -91,8 +93,14 @@ def warnings(filled: Filled) -> list[str]:
     return [f"{MARK} {text}." for text in sorted({cell.ours.warning for cell in filled.ours} - {""})]
 
 
-def verdict_notes(filled: Filled) -> list[str]:
-    """What the verdicts mean, and why some cells have none."""
+MODELS = {
+    False: "Ours are models that this study trained, not the paper's.",
+    True: "Ours are models that this study trained, but for those that are named as published.",
+}
+
+
+def verdict_notes(filled: Filled, published: bool = False) -> list[str]:
+    """What the verdicts mean, and why some cells have none; published: some models are read from checkpoints."""
     notes = []
     judged = {cell.metric for line in filled.cells for cell in line if cell.verdict}
     if judged:
@@ -100,7 +108,7 @@ def verdict_notes(filled: Filled) -> list[str]:
         within = f" or the two differ by at most {' and '.join(allowed)}, whichever is larger" if allowed else ""
         notes.append(
             f"agrees: the published value lies in our 95 % interval{within}; better, worse: it does not, and ours is "
-            "the better or the worse one. Ours are models that this study trained, not the paper's."
+            f"the better or the worse one. {MODELS[published]}"
         )
     if filled.table.minimum_of and judged:
         notes.append("As the paper prints the best of its runs, the verdict takes our least block, printed as such.")

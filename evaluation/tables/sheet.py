@@ -66,7 +66,9 @@ def _printed_sheet(filled: Filled, plan: Plan) -> Sheet:
         *notes.chosen(table),
         *sentences(filled),
         *notes.warnings(filled),
-        *notes.verdict_notes(filled),
+        *notes.verdict_notes(
+            filled, any(plan.study.datasets[d].pretrained for d in datasets if d in plan.study.datasets)
+        ),
         *notes.remarks(paper, table),
     ]
     return Sheet(filled.name, f"{paper.label}: {table.title} – published and ours", [block], below)

@@ -9,7 +9,6 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from fewstep import data
 from fewstep.checkpoints import save_tensors
 from fewstep.device import lease
 from fewstep.editing import operators, picture, zero_shot
@@ -20,7 +19,7 @@ from fewstep.layout import Layout
 from fewstep.plan import Fitted, Plan
 from fewstep.progress import track
 from fewstep.provenance import provenance
-from fewstep.stages.common import Loaded, load_fitted, set_threads
+from fewstep.stages.common import Loaded, dataset_of, load_fitted, set_threads
 
 OPERATORS = {
     "inpaint": operators.inpainting,
@@ -54,12 +53,14 @@ def run(
     task and options choose one of OPERATORS. Raises UserError, before anything is written, for what it can't do.
     """
     set_threads(threads)
-    dataset = data.load(fitted.dataset)
+    dataset = dataset_of(plan, layout, fitted.dataset)
     if first + n > len(dataset.reference):
         raise UserError(
             f"{fitted.dataset} has {len(dataset.reference)} images, 0 to {len(dataset.reference) - 1}; "
             f"--first {first} --n {n} asks for image {first + n - 1}"
         )
+    if dataset.facts.classes:  # a field draws the class of each sample; the images have their own
+        raise UserError(f"{fitted.dataset} has classes, which edits know nothing of; take a dataset without")
     _check_free(output.with_suffix(".safetensors"))
     operator = OPERATORS[task](dataset.shape, **options)
     with tempfile.TemporaryDirectory() as state, lease(Path(state)) as device:

@@ -15,6 +15,7 @@ FIRST = {
     "encoder": ["state", "dataset"],
     "field": ["state", "latents", "rng"],
     "timesteps": ["state", "nfe"],
+    "cost": ["params"],
 }
 MAX_LINES = 400
 

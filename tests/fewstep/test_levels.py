@@ -9,10 +9,16 @@ from fewstep import registry
 from fewstep.data.mixture import Mixture
 from fewstep.field import Field
 from fewstep.paths import EDM, RF
-from fewstep.stages.sample import _Draw
+from fewstep.stages.draw import Draw, batches_of
 
 MIXTURE = Mixture.of([0.4, 0.6], [[0.5, -0.2], [-0.4, 0.6]], 0.05)
-SECTION = SimpleNamespace(n_samples=5, batch=2)
+SECTION = SimpleNamespace(n_samples=5, batch=2, probes=3)
+
+
+def of(draw: Draw, nfe: int):
+    """All samples of one NFE and its row."""
+    tensors, row = draw(nfe, batches_of(SECTION, ""), None)  # so few that none are kept in a folder
+    return tensors[""], row
 
 
 def drawn(path, schedule: str, nfe: int, solver: str = "euler", adaptive: bool = False):
@@ -24,7 +30,7 @@ def drawn(path, schedule: str, nfe: int, solver: str = "euler", adaptive: bool =
         field = Field(MIXTURE.exact(path), path, schedule, budget=nfe)
         return method.verb("sample")(field, z, nfe, **method.params("mixture")), field
 
-    return _Draw(SECTION, (2,), lambda indices: latents[indices.start : indices.stop], batch, adaptive)(nfe)
+    return of(Draw(SECTION, (2,), lambda indices: latents[indices.start : indices.stop], batch, adaptive), nfe)
 
 
 @pytest.mark.parametrize("nfe", [1, 4, 9])
@@ -57,8 +63,8 @@ def test_of_times_a_sample_the_mean_level_is_recorded():
 
 
 def test_a_control_calls_nothing():
-    draw = _Draw(SECTION, (2,), lambda indices: torch.zeros(len(indices), 2), lambda indices, z, nfe: (z, None))
-    assert draw(0)[1]["levels"] == []
+    draw = Draw(SECTION, (2,), lambda indices: torch.zeros(len(indices), 2), lambda indices, z, nfe: (z, None))
+    assert of(draw, 0)[1]["levels"] == []
 
 
 def test_what_networks_beside_the_models_own_cost_is_in_the_cost_of_a_sample():
@@ -69,11 +75,11 @@ def test_what_networks_beside_the_models_own_cost_is_in_the_cost_of_a_sample():
         field.made_in = 0.1
         return registry.get("euler", "solver").verb("sample")(field, z, nfe), field
 
-    draw = _Draw(SECTION, (2,), lambda indices: torch.zeros(len(indices), 2), batch)
+    draw = Draw(SECTION, (2,), lambda indices: torch.zeros(len(indices), 2), batch)
     draw.flops_per_call = 2e9
-    assert "helper_gflop_per_sample" not in draw(3)[1]
+    assert "helper_gflop_per_sample" not in of(draw, 3)[1]
     draw.helper_flops = 1e9
-    row = draw(3)[1]
+    row = of(draw, 3)[1]
     assert row["gflop_per_sample"] == pytest.approx(3 * 2 + 1) and row["helper_gflop_per_sample"] == pytest.approx(1)
     assert row["helper_seconds_per_sample"] == pytest.approx(0.3 / 5)
     assert row["nfe_measured"] == 3

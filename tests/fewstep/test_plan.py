@@ -253,3 +253,10 @@ def test_a_solver_inside_another_counts_by_its_code(monkeypatch):
     real, folder = codehash.method_hash, registry.get("ipndm", "solver").folder
     monkeypatch.setattr(codehash, "method_hash", lambda path: "edited" if path == folder else real(path))
     assert key() != before
+
+
+@pytest.mark.parametrize("key, value", [("flip", True), ("augment", 0.1)])
+def test_only_images_are_mirrored_and_augmented(key, value):
+    plan(digits={key: value})
+    with pytest.raises(UserError, match="moons: flip and augment are for images, and moons holds vectors"):
+        plan(moons={key: value})

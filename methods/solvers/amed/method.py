@@ -194,3 +194,14 @@ def first_weights(task, check):
 
 def snapshot(weights):
     return {name: w.detach().clone() for name, w in weights.items()}
+
+
+def cost(params, nfes):
+    """Network calls of the fit, a backward pass as two: the teacher's trajectories, then both calls of each update."""
+    p, calls = params, 0
+    for nfe in nfes:
+        n = steps_for(nfe, 2, "t_min", p["afs"])
+        refined = max(p["M"] + 1, ceil(p["teacher_steps"] / n))
+        calls += (p["trajectories"] + p["batch"]) * n * refined * (1 if p["plugin"] else 2)
+        calls += 4 * p["updates"] * p["batch"]
+    return calls

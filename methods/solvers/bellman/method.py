@@ -44,3 +44,8 @@ def trajectory(task, rule, M, B):
     t = field.times(M)
     last = task.solver(rule)(field, z, M)
     return field.path, t, torch.stack([*(x for _, x, _ in field.trajectory), last])
+
+
+def cost(params, nfes):
+    """Network calls of the fit: one fine trajectory serves every NFE."""
+    return params["samples"] * params["K_max"]

@@ -133,3 +133,10 @@ def train(task, z, target, n):
                 break
             best, kept = found.item(), dict(zip("tab", (value.detach().clone() for value in rule), strict=True))
     return kept
+
+
+def cost(params, nfes):
+    """Network calls of the fit at most, a backward pass as two: the teacher's, and for each NFE all rounds."""
+    p = params
+    each = 3 * p["rounds"] * ROUND * p["pairs"] + (p["rounds"] + 1) * p["held_out"]
+    return (p["pairs"] + p["held_out"]) * p["teacher_nfe"] + sum(nfes) * each

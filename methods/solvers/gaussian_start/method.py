@@ -74,3 +74,8 @@ def teleport(path, x, t_from, t_to, fitted):
     mu = mu.to(x.device)
     y = (x.flatten(1).double() - path.alpha(t_from).item() * mu) @ A
     return (path.alpha(t_to).item() * mu + y[:, : len(mu)]).view_as(x).to(x)
+
+
+def cost(params, nfes):
+    """Network calls of the fit: none, the data's moments are all that it needs."""
+    return 0

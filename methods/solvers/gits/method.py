@@ -87,3 +87,8 @@ def costs(sigma, x, eps, distance="dev"):
         for i in range(j + 1, M):
             out[j, i] = cost(x[j] + (sigma[i] - sigma[j]).item() * eps[j], i).mean()
     return out
+
+
+def cost(params, nfes):
+    """Network calls of the fit: one fine trajectory serves every NFE."""
+    return params["samples"] * (params["nodes"] - 1)

@@ -109,3 +109,8 @@ def integrate(field, latents, nfe, tolerance, schedule):
         c[rows] = torch.where(good, torch.where(step == last - c[rows], last, c[rows] + step), c[rows])
         rows = rows[c[rows] > last]
     return y * like(path.scale(t[-1]), y), forced
+
+
+def cost(params, nfes):
+    """Network calls of the fit: of the converged solution, as measured, and of each tolerance that is tried."""
+    return params["probes"] * (250 + len(TOLERANCES) * sum(nfes))
