@@ -153,7 +153,7 @@ class Dag:
         return one | {
             "gpu": lambda w: demands.gpus(section(w), at(w)),
             "cpus_per_task": lambda w: demands.cpus(section(w), at(w)),
-            "mem_mb": lambda w: demands.megabytes(section(w), w.dataset, at(w)),
+            "mem_mb": lambda w: demands.megabytes(self.plan, w.dataset, at(w)),
             "runtime": lambda w: demands.minutes(self.plan, w.dataset, at(w), self._points(w, stage)),
         }
 

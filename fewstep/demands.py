@@ -8,6 +8,7 @@ import math
 
 from fewstep.config import DatasetStudy
 from fewstep.facts import DATASETS
+from fewstep.pairset import PATHS
 from fewstep.plan import Plan
 
 SPREAD = ("train", "fit", "pairs", "part", "sample")  # stages that run on as many GPUs as `compute.gpus` says
@@ -34,16 +35,27 @@ def cpus(section: DatasetStudy, stage: str) -> int:
     return max(1, CPUS_PER_GPU * gpus(section, stage))
 
 
-def megabytes(section: DatasetStudy, dataset: str, stage: str) -> int:
+def megabytes(plan: Plan, dataset: str, stage: str) -> int:
     """Host memory of a stage's job, in MB."""
-    facts, images = DATASETS[dataset], _images(section, dataset)
+    section, facts = plan.section(dataset), DATASETS[dataset]
+    images = _images(section, dataset)
     values = math.prod(facts.shape)
     held = images * values  # bytes of the reference set, which is mapped into memory
     if stage in DRAWN:
-        held += section.n_samples * values * (4 + len(section.nfe))  # drawn as float32, kept as uint8
+        points = max((len(entrant.nfes) for entrant in plan.entrants if entrant.fitted.dataset == dataset), default=0)
+        held += section.n_samples * values * (4 + points)  # drawn as float32, kept as uint8
+    if stage in ("pairs", "fit"):
+        held += pair_bytes(plan, dataset) * (max(1, section.compute.gpus) if stage == "fit" else 1)
     if stage in ("statistics", "score") and facts.real:
         held += (images + section.n_samples) * WIDTH * 8
     return BASE.get(stage, 2000) + PER_GPU * gpus(section, stage) + math.ceil(held / 1e6)
+
+
+def pair_bytes(plan: Plan, dataset: str) -> int:
+    """Bytes of the most pairs that a fit on a dataset learns from; each of its processes holds them all."""
+    own = (pairs for teacher, pairs in plan.pairs if teacher.dataset == dataset)
+    sizes = [p.n * (p.nfe + 1 if p.keep == PATHS else 1) * (1 if p.dtype == "uint8" else 4) for p in own]
+    return max(sizes, default=0) * math.prod(DATASETS[dataset].shape)
 
 
 def minutes(plan: Plan, dataset: str, stage: str, points: int = 1) -> int:

@@ -16,6 +16,7 @@ from typing import Any
 
 import torch
 from torch import Tensor, distributed
+from torch.autograd.function import once_differentiable
 
 BUCKET = 2**24  # numbers that are sent at once
 
@@ -36,7 +37,10 @@ def is_first() -> bool:
 
 
 class _Gather(torch.autograd.Function):
-    """The adjoint of a concatenation over processes: each gets the sum of what all have for its rows."""
+    """A concatenation over processes, and its adjoint: each gets the sum of what all have for its rows.
+
+    A gradient of this gradient, as a penalty on gradients takes it, would be wrong, and is refused.
+    """
 
     @staticmethod
     def forward(ctx: Any, x: Tensor) -> Tensor:
@@ -45,6 +49,7 @@ class _Gather(torch.autograd.Function):
         return all_rows
 
     @staticmethod
+    @once_differentiable
     def backward(ctx: Any, gradient: Tensor) -> Tensor:
         own = gradient.new_empty(len(gradient) // size(), *gradient.shape[1:])
         distributed.reduce_scatter_tensor(own, gradient.contiguous())

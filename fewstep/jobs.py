@@ -12,6 +12,7 @@ from typing import Any
 from filelock import FileLock, Timeout
 
 from fewstep.errors import OUT_OF_MEMORY, TIMEOUT, UserError
+from fewstep.facts import DATASETS
 from fewstep.files import digest, read_json, write_json
 from fewstep.gathering import gather
 from fewstep.headers import read_header, save_failure
@@ -41,8 +42,11 @@ def state_folder(layout: Layout, stage: str, parts: tuple[str, ...], key: str) -
             shutil.rmtree(folder)
 
 
-def begun_with(layout: Layout, key: str, upstream: list[Fitted]) -> str:
-    """A job's key with the models that it builds on: a state begun with other ones must not be gone on with."""
+def begun_with(layout: Layout, key: str, dataset: str, upstream: list[Fitted]) -> str:
+    """A job's key with the images and models that it builds on: a state begun with others must not be gone on with."""
+    if DATASETS[dataset].real:
+        header = read_header(layout.data(dataset))
+        key = digest([key, header.get("sha256"), header.get("images_of_label")])
     for fitted in upstream:
         header = read_header(layout.model(fitted.dataset, fitted.seed, fitted.model))
         key = digest([key, header.get("key"), header.get("info", {}).get("weights_sha256")])
@@ -99,7 +103,7 @@ def fit(plan: Plan, layout: Layout, fitted: Fitted, threads: int) -> None:
     """Train or fit one model; on failure its file holds the status instead of weights."""
     parts = (fitted.dataset, f"seed{fitted.seed}", fitted.model)
     key = Keys(plan).fit(fitted)
-    with state_folder(layout, "fit", parts, begun_with(layout, key, fitted.upstream)) as folder:
+    with state_folder(layout, "fit", parts, begun_with(layout, key, fitted.dataset, fitted.upstream)) as folder:
         stage = "fewstep.stages.fit"
         outcome = run_stage(plan, layout, stage, fitted, parts, folder, threads, model=fitted.model)
         if not outcome.ok:
@@ -114,7 +118,7 @@ def pairs(plan: Plan, layout: Layout, teacher: Fitted, wanted: PairSet, threads:
     """Draw pairs from a model's ODE; on failure their manifest holds the status."""
     parts = (teacher.dataset, f"seed{teacher.seed}", teacher.model, wanted.series)
     key = Keys(plan).pairs(teacher, wanted)
-    with state_folder(layout, "pairs", parts, begun_with(layout, key, [teacher])) as folder:
+    with state_folder(layout, "pairs", parts, begun_with(layout, key, teacher.dataset, [teacher])) as folder:
         stage = "fewstep.stages.pairs"
         arguments = {"model": teacher.model, "pairs": wanted.name}
         outcome = run_stage(plan, layout, stage, teacher, parts, folder, threads, **arguments)
@@ -139,7 +143,7 @@ def sample(
     parts = (fitted.dataset, f"seed{fitted.seed}", entrant.model, entrant.solver, *([part] if part else []))
     options = {"model": entrant.model, "solver": entrant.solver, "output": str(output), "part": part}
     options["limit"] = plan.study.limits.point_minutes * 60
-    key = begun_with(layout, Keys(plan).sample(entrant), plan.sampled_from(entrant))
+    key = begun_with(layout, Keys(plan).sample(entrant), fitted.dataset, plan.sampled_from(entrant))
     with state_folder(layout, "part" if part else "sample", parts, key) as folder:
         points = {nfe: point_file(folder, nfe) for nfe in entrant.nfes}
         beat = folder / BEAT

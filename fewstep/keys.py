@@ -14,6 +14,7 @@ from typing import Any
 from fewstep import registry
 from fewstep.codehash import code_hash, stage_hash
 from fewstep.files import digest
+from fewstep.layout import Layout
 from fewstep.pairset import PairSet
 from fewstep.plan import NONE, OWN, Entrant, Fitted, Plan
 from fewstep.pretrained import content
@@ -87,7 +88,10 @@ class Keys:
         """The study's network, or the content of the checkpoint that has the baseline's."""
         section = self.plan.section(fitted.dataset)
         weights = section.pretrained.get(fitted.baseline)
-        return content(weights.path, weights.sha256) if weights else section.net.model_dump()
+        if weights is None:
+            return section.net.model_dump()
+        layout = Layout(Path(self.plan.study.results))
+        return content(weights.path, weights.sha256, layout.model(fitted.dataset, fitted.seed, fitted.baseline))
 
     def _data(self, dataset: str) -> list[Any]:
         """How many images of a real dataset are taken, and in what forms training sees images; nothing by default.

@@ -29,21 +29,23 @@ def check(plan: Plan, layout: Layout) -> None:
 
 
 def _files(plan: Plan, layout: Layout, dataset: str) -> None:
-    """A real dataset has a source, and its files are as the source says, unless they are prepared already."""
+    """A real dataset has a source, and its files are as the source says, unless just these are prepared already."""
     from fewstep.data import sources
+    from fewstep.data.identity import is_prepared
 
     source = sources.given(plan.section(dataset).source, dataset)
-    if not layout.data(dataset).exists():
+    if not is_prepared(source, layout.data(dataset)):
         sources.inspect(source, dataset)
 
 
 def _checkpoints(plan: Plan, layout: Layout, dataset: str) -> None:
-    """Each checkpoint is there and fits, unless the model was made from it already."""
+    """Each checkpoint is there and fits, unless the model was made from just this one already."""
     from fewstep import pretrained
 
     facts, section = DATASETS[dataset], plan.section(dataset)
     for name, weights in section.pretrained.items():
-        if not all(layout.model(dataset, seed, name).exists() for seed in section.train_seeds):
+        models = [layout.model(dataset, seed, name) for seed in section.train_seeds]
+        if not all(pretrained.is_made_from(model, weights.path, weights.sha256) for model in models):
             path = registry.get(name, "baseline").card.path
             pretrained.inspect(weights.path, weights.sha256, path, facts.shape, facts.classes)
 

@@ -34,9 +34,8 @@ def main(job_file: str, parent: str) -> int:
         from fewstep import processes
 
         processes.member = processes.Member(**job["member"])
-    stage = importlib.import_module(job["stage"])
     try:
-        stage.run(**job["args"])
+        importlib.import_module(job["stage"]).run(**job["args"])
     except UserError as error:
         outcome = {"status": USER_ERROR, "reason": one_line(error)}
     except BaseException as error:

@@ -16,6 +16,7 @@ ON_FEATURES = {"kd", "prdc", "nearest", "fd_inf"}  # metrics that need the refer
 # which a Fréchet distance with its jackknife takes eleven; 1,000 points' exact transport; all else of a block.
 RESIZE, EIGEN, DISTANCES, POINTS, BLOCK = 7e-4, 1.4e-10, 11, 0.3, 0.02
 CORE = 8e10  # FLOP/s of distances between features on one core
+LOOKED_UP = 10_000  # features that `prdc` takes of either set at most, and `nearest` of the samples
 
 
 def features_of(extractors: Iterable[str]) -> float:
@@ -29,11 +30,21 @@ def resize_seconds(extractors: Iterable[str]) -> float:
 
 
 def block_seconds(facts: Facts, size: int, references: int, extractors: Iterable[str], metrics: Iterable[str]) -> float:
-    """Seconds on one core for the metrics of a block of `size` samples, against so many references."""
+    """Seconds on one core for the metrics of a block of `size` samples, against so many references.
+
+    What is done once for all blocks of a model, such as the references' distances to each other, is not counted.
+    """
     if facts.exact:
         return BLOCK / 10
     if facts.family != "image":
         return POINTS * (size / 1000) ** 2
-    pairs = size * (references + size) * sum(name in metrics for name in ("prdc", "nearest"))
+    pairs = _pairs(size, references, set(metrics))
     each = (DISTANCES * EIGEN * d**3 + 2 * d * pairs / CORE for d in (FEATURE_LENGTH[name] for name in extractors))
     return BLOCK + size * resize_seconds(extractors) + sum(each)
+
+
+def _pairs(size: int, references: int, metrics: set[str]) -> int:
+    """Distances that the metrics of a block take."""
+    few = min(size, LOOKED_UP)
+    radii_and_balls = few * (few + min(references, LOOKED_UP)) if "prdc" in metrics else 0
+    return radii_and_balls + (few * references if "nearest" in metrics else 0)

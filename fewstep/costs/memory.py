@@ -5,8 +5,8 @@ from __future__ import annotations
 import math
 
 from fewstep.costs.networks import size_of
+from fewstep.demands import pair_bytes
 from fewstep.facts import DATASETS
-from fewstep.pairset import PATHS
 from fewstep.plan import Fitted, Plan
 
 LIBRARIES = 2e9  # of a process with torch
@@ -30,10 +30,5 @@ def on_device(plan: Plan, fitted: Fitted) -> float:
 def on_host(plan: Plan, dataset: str) -> float:
     """Bytes of a dataset's largest job in the machine's memory: pairs that a fit reads, or samples being drawn."""
     values, section = math.prod(DATASETS[dataset].shape), plan.section(dataset)
-    largest = 4 * values * section.n_samples
-    for teacher, pairs in plan.pairs:
-        if teacher.dataset == dataset:
-            nodes = pairs.nfe + 1 if pairs.keep == PATHS else 1
-            held = pairs.n * nodes * values * (1 if pairs.dtype == "uint8" else 4)
-            largest = max(largest, held * max(1, section.compute.gpus))  # each process of a fit has its own
-    return LIBRARIES + largest
+    pairs = pair_bytes(plan, dataset) * max(1, section.compute.gpus)
+    return LIBRARIES + max(4 * values * section.n_samples, pairs)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
+from functools import cached_property
 
 import numpy as np
 import torch
@@ -41,8 +42,12 @@ class Pixels:
         return (self[start : start + size] for start in range(0, len(self), size))
 
     def mean(self, dim: int = 0) -> Tensor:
-        """The mean image [C, H, W]. Raises ValueError for another dimension than that of the images."""
+        """The mean image [C, H, W], computed once. Raises ValueError for another dimension than that of the images."""
         if dim != 0:
             raise ValueError(f"only the mean over images (dim 0) is there, not over dimension {dim}")
+        return self._mean.clone()
+
+    @cached_property
+    def _mean(self) -> Tensor:
         sums = (self.array[i : i + CHUNK].sum(0, dtype=np.int64) for i in range(0, len(self), CHUNK))
         return torch.from_numpy(sum(sums) / len(self) / 127.5 - 1).float()

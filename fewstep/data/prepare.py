@@ -25,7 +25,6 @@ from fewstep.files import atomic
 from fewstep.headers import save_arrays
 from fewstep.prepared import pixels_of
 from fewstep.progress import track
-from fewstep.weights import sha256_of
 
 CHUNK = 256  # images decoded and written at once
 MOST_THREADS = 8
@@ -42,7 +41,7 @@ def prepare(name: str, source: Source | None, file: Path) -> None:
     checks.number(opened, source, name)
     checks.first_image(opened, name)
     hashes = _hashes(opened, source)
-    labels = _labels(opened, source, name)
+    labels = checks.labels(opened, source, name)
     shape = (checks.wanted(source, name), *DATASETS[name].shape)
     file.parent.mkdir(parents=True, exist_ok=True)
     with FileLock(file.with_name(f".{file.stem}.lock")):
@@ -62,25 +61,15 @@ def prepare(name: str, source: Source | None, file: Path) -> None:
         save_arrays(file, {} if labels is None else {"labels": labels}, header)
 
 
-def _labels(opened: Opened, source: Source, name: str) -> np.ndarray | None:
-    """The labels of the images that are taken; None for a dataset without classes."""
-    if not DATASETS[name].classes:
-        return None
-    checks.have_labels(opened, name)
-    labels = opened.labels()[: checks.wanted(source, name)]
-    checks.in_range(labels, opened, name)
-    return labels
-
-
 def _hashes(opened: Opened, source: Source) -> dict[str, str]:
     """SHA-256 of every file, by its name; a folder has one, over the names and hashes of its images."""
-    named = {file: sha256_of(file) for file in opened.files}
+    named = {file: checks.whole_hash(file) for file in opened.files}
     checks.hashes(opened, source, named.__getitem__)
     if source.folder is None:
         return {file.name: sha256 for file, sha256 in named.items()}
     root = Path(opened.where)
     lines = "".join(f"{sha256}  {file.relative_to(root).as_posix()}\n" for file, sha256 in named.items())
-    return {root.name: hashlib.sha256(lines.encode()).hexdigest()}
+    return {root.name: hashlib.sha256(os.fsencode(lines)).hexdigest()}
 
 
 def _decoded(opened: Opened, shape: tuple[int, ...]) -> Iterator[np.ndarray]:

@@ -26,6 +26,8 @@ def silu(x: torch.Tensor) -> torch.Tensor:
 class Rowwise(nn.Module):
     """A network whose output for each row of its batch depends on that row alone: it may see a batch in parts.
 
+    Of its arguments, every tensor as long as the batch is taken to have a row for each sample.
+
     how    it is called, how(net, *inputs, **named), as long as `fewstep.splitting` lasts; None: with the whole batch
     moves  whether a call moves its buffers, as spectral norm does: it's then called once for all rows of a process
     """

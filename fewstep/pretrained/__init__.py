@@ -15,13 +15,20 @@ from __future__ import annotations
 import importlib
 from pathlib import Path
 
-from fewstep.errors import UserError
+from fewstep.errors import CheckpointError, UserError, one_line
 from fewstep.pretrained.checkpoint import Checkpoint
-from fewstep.pretrained.location import content, described, hash_of, located
+from fewstep.pretrained.location import content, described, hash_of, is_made_from, located
 
-__all__ = ["Checkpoint", "content", "described", "inspect", "load"]
+__all__ = ["READERS", "Checkpoint", "content", "described", "inspect", "is_made_from", "load"]
 
 LARGE = 2_000_000_000  # bytes from which on a file is not read before work starts
+# Form -> the module that reads it, imported when it is needed.
+READERS = {
+    "edm": "fewstep.pretrained.edm",
+    "diffusers": "fewstep.pretrained.diffusers",
+    "states": "fewstep.pretrained.states",
+    "own": "fewstep.pretrained.own",
+}
 
 
 def load(
@@ -36,10 +43,14 @@ def load(
     file, form = located(path)
     if sha256 and (actual := hash_of(file)) != sha256.lower():
         raise UserError(f"{path}: SHA-256 {actual}, expected {sha256.lower()}; give this file's own, or fetch it anew")
-    reader = importlib.import_module(f"fewstep.pretrained.{form}")
+    reader = importlib.import_module(READERS[form])
     options = {"baseline_path": baseline_path, "shape": tuple(shape)} if form == "states" else {}
-    checkpoint = reader.read(Path(path).expanduser(), **options)
-    _check(checkpoint, path, list(shape), classes, baseline_path)
+    try:
+        checkpoint = reader.read(Path(path).expanduser(), **options)
+        _check(checkpoint, path, list(shape), classes, baseline_path)
+    except (ArithmeticError, AttributeError, LookupError, MemoryError, RuntimeError, TypeError, ValueError) as error:
+        # of torch or ours, over sizes and values that no network has
+        raise CheckpointError(f"{path} does not hold a network's weights ({one_line(error)}); fetch it anew") from None
     return checkpoint
 
 

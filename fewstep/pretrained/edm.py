@@ -9,7 +9,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
-from fewstep.errors import CheckpointError, UserError
+from fewstep.errors import CheckpointError, UserError, one_line
 from fewstep.nets import with_defaults
 from fewstep.pretrained.checkpoint import Checkpoint
 from fewstep.pretrained.edm_names import renamed
@@ -46,8 +46,8 @@ def read(path: str | Path) -> Checkpoint:
     content = load(path)
     try:
         return _checkpoint(content, path)
-    except (AttributeError, KeyError, RecursionError, TypeError, ValueError) as error:
-        raise CheckpointError(f"{path} is not in EDM's layout ({error}); give EDM's own pickle") from None
+    except (ArithmeticError, AttributeError, LookupError, MemoryError, RuntimeError, TypeError, ValueError) as error:
+        raise CheckpointError(f"{path} is not in EDM's layout ({one_line(error)}); give EDM's own pickle") from None
 
 
 def _checkpoint(content: Any, path: str | Path) -> Checkpoint:
@@ -62,8 +62,10 @@ def _checkpoint(content: Any, path: str | Path) -> Checkpoint:
         told = f"{arguments['in_channels']} to {channels} channels"
         raise UserError(f"{path}: {model.class_name} from {told} is not known here")
     card |= {"net": _options(net.class_name, arguments, path), "shape": [channels, side, side]}
-    weights = {name: tensor.detach().float() for name, tensor in net.tensors().items()}
-    return Checkpoint(card, renamed(weights))
+    tensors = net.tensors()
+    if (count := sum(tensor.numel() for tensor in tensors.values())) > (size := Path(path).stat().st_size):
+        raise ValueError(f"{count} numbers of {size} bytes")  # some share theirs; as float32 they would not
+    return Checkpoint(card, renamed({name: tensor.float() for name, tensor in tensors.items()}))
 
 
 def _model(content: Any, path: str | Path) -> Shell:
@@ -73,7 +75,8 @@ def _model(content: Any, path: str | Path) -> Shell:
     if isinstance(generator := content.get("G_ema"), Shell):
         model = generator.part("V")
     if not isinstance(model, Shell):
-        raise UserError(f"{path} holds no network of EDM's under `ema`; there is {', '.join(map(str, content))}")
+        names = ", ".join(name[:40] for name in content if isinstance(name, str))[:200] or "nothing else"
+        raise UserError(f"{path} holds no network of EDM's under `ema`; there is {names}")
     return model
 
 
@@ -85,7 +88,7 @@ def _card(model: Shell, path: str | Path) -> dict[str, Any]:
         # MAC's network sees ln(gamma) / 4 of every pixel beside the image, gamma being sigma where all are alike.
         return card | ({"multidimensional": True} if kind == "EDMgammaPrecond" else {})
     if kind == "VPPrecond":
-        schedule = {name: model.part(name) for name in ("beta_d", "beta_min", "M")}
+        schedule = {name: _plain(model.part(name)) for name in ("beta_d", "beta_min", "M")}
         if schedule != {"beta_d": 19.9, "beta_min": 0.1, "M": 1000}:
             raise UserError(f"{path}: VPPrecond with {schedule} is not the path vp (beta_d 19.9, beta_min 0.1, M 1000)")
         # D(x; sigma) = x - sigma F(x / sqrt(1 + sigma^2), 999 t), so F is the noise at alpha x and t.
@@ -102,7 +105,16 @@ def _arguments(net: Shell, path: str | Path) -> dict[str, Any]:
     given = dict(zip(POSITIONAL, net.part("_init_args") or (), strict=False)) | dict(net.part("_init_kwargs") or {})
     if missing := [name for name in POSITIONAL[:3] if name not in given]:
         raise UserError(f"{path} doesn't tell {', '.join(missing)} of its {net.class_name}; give EDM's own pickle")
-    return given
+    return {_plain(name): _plain(value) for name, value in given.items()}
+
+
+def _plain(value: Any) -> Any:
+    """A number, a short text or list of such, which alone can be compared and shown; ValueError for anything else."""
+    short = isinstance(value, str | tuple | list) and len(value) <= 100
+    numbers = short and all(isinstance(part, str | int | float | None) for part in value)
+    if not numbers and (isinstance(value, str) or not isinstance(value, int | float | None)):
+        raise ValueError("an argument is no plain value")
+    return value
 
 
 def _options(kind: str, arguments: dict[str, Any], path: str | Path) -> dict[str, Any]:

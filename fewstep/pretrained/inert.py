@@ -2,16 +2,19 @@
 
 `torch_utils.persistence` pickles a network as its class's source code, to be executed at unpickling, and its state.
 Here the source is never looked at: every object becomes a `Shell` with a name and a state, and the unpickler knows only
-what such pickles need (KNOWN). It raises UserError for anything else, before it's called.
+what such pickles need (KNOWN). It raises UserError for anything else, before it's called. A pickle may also set
+attributes of what it got, so nothing that it can get has any to set: functions, dictionaries and tensors are handed out
+as objects that refuse it, or drop what they are given.
 """
 
 from __future__ import annotations
 
 import io
+import math
 import pickle
+import pickletools
 import re
-from collections import OrderedDict
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -20,8 +23,15 @@ import torch
 from torch import Tensor
 
 from fewstep.errors import CheckpointError, UserError
+from fewstep.pretrained.location import TORCH_LEGACY
 
 NUMBER = re.compile(r"[fiu][248]|b1")
+NAME = re.compile(r"\w{1,100}")
+CALLS = ("REDUCE", "NEWOBJ", "BUILD")  # the opcodes that torch's own unpickler calls or changes something by
+DTYPES = (
+    *(torch.float16, torch.bfloat16, torch.float32, torch.float64),
+    *(torch.int8, torch.int16, torch.int32, torch.int64, torch.uint8, torch.bool),
+)
 
 
 class Shell:
@@ -47,15 +57,28 @@ class Shell:
                 return group[name]
         return None
 
-    def tensors(self, prefix: str = "") -> dict[str, Tensor]:
-        """The parameters and buffers of a module and of those inside it, as its `state_dict()` would name them."""
-        state, found = self.state if isinstance(self.state, dict) else {}, {}
-        for group in ("_parameters", "_buffers"):
-            found |= {prefix + name: t for name, t in (state.get(group) or {}).items() if isinstance(t, Tensor)}
-        for name, module in (state.get("_modules") or {}).items():
-            if isinstance(module, Shell):
-                found |= module.tensors(f"{prefix}{name}.")
-        return found
+    def tensors(self) -> dict[str, Tensor]:
+        """The parameters and buffers of a module and of those inside it, as its `state_dict()` would name them.
+
+        Raises ValueError for a module that stands at two places: shared over and over, a few make millions of names.
+        """
+        return dict(self._tensors("", set()))
+
+    def _tensors(self, prefix: str, seen: set[int]) -> Iterator[tuple[str, Tensor]]:
+        state = self.state if isinstance(self.state, dict) else {}
+        groups = [group for name in ("_parameters", "_buffers", "_modules") if (group := state.get(name))]
+        for thing in (self, *groups):
+            if id(thing) in seen:
+                raise ValueError(f"{prefix[:100]} is also elsewhere")
+            seen.add(id(thing))
+        for group in groups:
+            for name, value in group.items():
+                if not NAME.fullmatch(name):
+                    raise ValueError("a module's name is no word")
+                if isinstance(value, _Array):
+                    yield prefix + name, value.tensor
+                elif isinstance(value, Shell):
+                    yield from value._tensors(f"{prefix}{name}.", seen)
 
 
 def load(path: str | Path) -> Any:
@@ -66,11 +89,11 @@ def load(path: str | Path) -> Any:
     try:
         with Path(path).open("rb") as handle:
             return _Unpickler(handle, path).load()
-    except (UserError, MemoryError):
+    except UserError:
         raise
     except FileNotFoundError:
         raise UserError(f"{path} does not exist; put the checkpoint there or change the path in the study") from None
-    except Exception as error:  # a damaged pickle may raise anything
+    except Exception as error:  # a damaged pickle may raise anything, MemoryError too
         why = " ".join(str(error).split())[:120] or type(error).__name__
         raise CheckpointError(f"{path} is not a whole pickle of a network ({why}); download it again") from None
 
@@ -90,8 +113,40 @@ class _Unpickler(pickle.Unpickler):
             ) from None
 
 
+class _Sealed:
+    """An object whose attributes a pickle can't set."""
+
+    __slots__ = ()
+
+    def __setstate__(self, state: Any) -> None:
+        raise ValueError("attributes for what has none")
+
+
+class _Function(_Sealed):
+    """A function that a pickle may call."""
+
+    __slots__ = ("_f",)
+
+    def __init__(self, f: Callable):
+        self._f = f
+
+    def __call__(self, *arguments: Any) -> Any:
+        return self._f(*arguments)
+
+
+class _Array(_Sealed):
+    """A tensor, or the numbers of a storage as one."""
+
+    __slots__ = ("tensor",)
+
+    def __init__(self, tensor: Tensor):
+        self.tensor = tensor
+
+
 class _Dict(dict):
     """A dictionary whose attributes, if a pickle gives it any, are dropped."""
+
+    __slots__ = ()
 
     def __setstate__(self, state: Any) -> None:
         pass
@@ -100,10 +155,10 @@ class _Dict(dict):
 class _DType:
     """A NumPy dtype as its code, such as "f8"; its byte order comes later."""
 
-    order = "="
+    __slots__ = ("code", "order")
 
     def __init__(self, code: str, *_: Any):
-        self.code = code
+        self.code, self.order = code, "="
 
     def __setstate__(self, state: tuple) -> None:
         self.order = state[1]
@@ -111,30 +166,51 @@ class _DType:
 
 def _number(dtype: _DType, data: bytes) -> Any:
     if not NUMBER.fullmatch(dtype.code) or dtype.order not in ("<", ">", "=", "|"):
-        raise ValueError(f"a number of dtype {dtype.order}{dtype.code}")
-    return np.frombuffer(data, dtype.order + dtype.code)[0].item()
+        raise ValueError("a number of a dtype that is not known")
+    return np.frombuffer(data, dtype.order + dtype.code, count=1)[0].item()
 
 
-def _storage(data: bytes) -> torch.TypedStorage:
-    return torch.load(io.BytesIO(data), map_location="cpu", weights_only=True)
+def _storage(data: bytes) -> _Array:
+    """The numbers [n] of a storage; its bytes are a file by torch.save, in the form before 1.6."""
+    if not data.startswith(TORCH_LEGACY) or _calls(data):
+        raise ValueError("something else in place of a storage")
+    found = torch.load(io.BytesIO(data), map_location="cpu", weights_only=True)
+    if type(found) is not torch.storage.TypedStorage or found.dtype not in DTYPES:
+        raise ValueError("something else in place of a storage")
+    return _Array(torch.empty(0, dtype=found.dtype).set_(found._untyped_storage))
 
 
-def _tensor(storage: torch.TypedStorage, offset: int, size: tuple, stride: tuple, *_: Any) -> Tensor:
-    last = offset + sum((n - 1) * step for n, step in zip(size, stride, strict=True))
-    held = storage._untyped_storage.nbytes() // storage.dtype.itemsize
-    if min(offset, *size, *stride) < 0 or (0 not in size and last >= held):
-        raise ValueError("a tensor reaches beyond its storage")  # torch would fill it with whatever lies in memory
-    return torch._utils._rebuild_tensor(storage, offset, size, stride)
+def _calls(data: bytes) -> bool:
+    """Whether such a file would call something; torch allows much more than a storage needs, such as huge bytearrays.
+
+    Four pickles go before the numbers: a magic number, the version, the system, and what was saved.
+    """
+    stream = io.BytesIO(data)
+    return any(code.name in CALLS for _ in range(4) for code, _, _ in pickletools.genops(stream))
 
 
-def _parameter(data: Tensor, *_: Any) -> Tensor:
+def _tensor(storage: _Array, offset: int, size: tuple, stride: tuple, *_: Any) -> _Array:
+    """A view of a storage's numbers, each of which it shows once at most."""
+    if type(storage) is not _Array or not all(type(n) is int for n in (offset, *size, *stride)):
+        raise ValueError("a tensor of something else than numbers")
+    last, held = offset + sum((n - 1) * step for n, step in zip(size, stride, strict=True)), storage.tensor.numel()
+    if min((offset, *size, *stride)) < 0 or (0 not in size and last >= held):
+        raise ValueError("a tensor reaches beyond its storage")
+    if math.prod(size) > held:
+        raise ValueError("a tensor has more numbers than its storage")
+    return _Array(storage.tensor.as_strided(size, stride, offset))
+
+
+def _parameter(data: _Array, *_: Any) -> _Array:
     return data
 
 
 def _persistent(meta: dict[str, Any]) -> Shell:
     """An object of `torch_utils.persistence`; `meta["module_src"]`, its source code, stays a string."""
+    if not NAME.fullmatch(meta["class_name"]):
+        raise ValueError("a class's name is no word")
     shell = Shell()
-    shell.class_name, shell.state = str(meta["class_name"]), meta["state"]
+    shell.class_name, shell.state = meta["class_name"], meta["state"]
     return shell
 
 
@@ -142,17 +218,18 @@ def _shell(name: str) -> type[Shell]:
     return type(name, (Shell,), {"class_name": name})
 
 
-KNOWN: dict[str, Callable] = {
-    "torch_utils.persistence._reconstruct_persistent_obj": _persistent,
-    "torch._utils._rebuild_tensor_v2": _tensor,
-    "torch._utils._rebuild_parameter": _parameter,
-    "torch.storage._load_from_bytes": _storage,
-    "collections.OrderedDict": OrderedDict,
-    "builtins.set": set,
+# Functions are sealed. Of the classes, BUILD reaches only a `__setstate__` that lacks its object, and fails.
+KNOWN: dict[str, _Function | type] = {
+    "torch_utils.persistence._reconstruct_persistent_obj": _Function(_persistent),
+    "torch._utils._rebuild_tensor_v2": _Function(_tensor),
+    "torch._utils._rebuild_parameter": _Function(_parameter),
+    "torch.storage._load_from_bytes": _Function(_storage),
+    "collections.OrderedDict": _Dict,
+    "builtins.set": _Function(set),
     "dnnlib.util.EasyDict": _Dict,
-    "numpy.dtype": _DType,
-    "numpy.core.multiarray.scalar": _number,
-    "numpy._core.multiarray.scalar": _number,
+    "numpy.dtype": _Function(_DType),
+    "numpy.core.multiarray.scalar": _Function(_number),
+    "numpy._core.multiarray.scalar": _Function(_number),
 }
 # Classes, and in MAC's pickles a function and a dtype, that are looked at as names only.
 for _name in (

@@ -6,7 +6,7 @@ import json
 from functools import cache
 from pathlib import Path
 
-from fewstep.errors import UserError
+from fewstep.errors import CheckpointError, UserError
 from fewstep.weights import sha256_of
 
 CONFIG, WEIGHTS = "config.json", ("diffusion_pytorch_model.safetensors", "diffusion_pytorch_model.bin")  # diffusers'
@@ -44,23 +44,53 @@ def folder_of(path: Path) -> Path | None:
     return next((folder for folder in folders if _config_in(folder)), None)
 
 
-def content(path: str, sha256: str | None = None) -> str:
+def content(path: str, sha256: str | None = None, model: Path | None = None) -> str:
     """What tells one checkpoint from another: the hash of its weights, given or found, and its configuration's.
 
-    "" where there is none.
+    model: the fitted model's file. Of a checkpoint that was deleted, or whose disk isn't mounted, it tells what it was
+    made from, so that nothing is made again. Raises UserError where that isn't known either.
     """
     try:
         file, form = located(path)
-    except UserError:
-        return ""
-    config = hash_of(folder_of(file) / CONFIG) if form == "diffusers" else ""
-    return ":".join(filter(None, (sha256.lower() if sha256 else hash_of(file), config)))
+        hashes = [sha256.lower() if sha256 else hash_of(file), _config_hash(file, form)]
+    except (UserError, OSError):
+        made_from = _origin(model)
+        if made_from and (sha256 or made_from["sha256"]).lower() == made_from["sha256"]:
+            hashes = [made_from["sha256"], made_from.get("config", "")]
+        elif sha256:
+            hashes = [sha256.lower()]
+        else:
+            raise
+    return ":".join(filter(None, hashes))
+
+
+def is_made_from(model: Path, path: str, sha256: str | None = None) -> bool:
+    """Whether a fitted model's file came from the checkpoint that is meant by a path and its hash, if given."""
+    made_from = _origin(model)
+    known = ":".join(filter(None, (made_from.get("sha256"), made_from.get("config"))))
+    return bool(known) and content(path, sha256, model) == known
+
+
+def _origin(model: Path | None) -> dict[str, str]:
+    """What `described` said of the checkpoint that a model was made from; {} if it was made from none, or isn't."""
+    from fewstep.headers import read_header
+
+    try:
+        return read_header(model).get("info", {}).get("pretrained") or {} if model else {}
+    except CheckpointError:
+        return {}
 
 
 def described(path: str) -> dict[str, str]:
-    """For a record: the file's name, not the folders that it lies in, and its SHA-256."""
+    """For a record: the file's name, not the folders that it lies in, its SHA-256, and that of its configuration."""
     file, form = located(path)
-    return {"file": f"{file.parent.name}/{file.name}" if form == "diffusers" else file.name, "sha256": hash_of(file)}
+    name = f"{file.parent.name}/{file.name}" if form == "diffusers" else file.name
+    config = _config_hash(file, form)
+    return {"file": name, "sha256": hash_of(file)} | ({"config": config} if config else {})
+
+
+def _config_hash(file: Path, form: str) -> str:
+    return hash_of(folder_of(file) / CONFIG) if form == "diffusers" else ""
 
 
 def hash_of(file: Path) -> str:

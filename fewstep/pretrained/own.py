@@ -4,22 +4,23 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from fewstep.checkpoints import load_state
+from fewstep.checkpoints import load_tensors
 from fewstep.errors import OK, UserError
 from fewstep.pretrained.checkpoint import Checkpoint
 
+NET = "model.net."  # what `fewstep.checkpoints` puts before the names of a model's network
 KEPT = ("path", "parametrisation", "sigma_data", "net", "shape", "multidimensional", "timesteps")
 
 
 def read(path: Path) -> Checkpoint:
     """The model of a fit that ended well. Raises UserError for another one, and for what is more than a network."""
-    state, header = load_state(path)
+    tensors, header = load_tensors(path)
     if header.get("status") != OK:
         raise UserError(f"{path} holds no model: {header.get('reason') or 'its fit did not finish'}")
-    model = header.get("model", "")
-    if state.model is None:
+    model, card = header.get("model", ""), header["card"]
+    if card.get("exact"):
         raise UserError(f"{path} holds the exact field of {model or 'a dataset'} and no weights; name a fitted model")
-    if state.tensors or "+" in model:
+    if "+" in model or not all(name.startswith(NET) for name in tensors):
         raise UserError(f"{path} holds {model}, which is more than a baseline's network; name a baseline's file")
-    card = {key: state.card[key] for key in KEPT if key in state.card}
-    return Checkpoint(card, dict(state.model.net.state_dict()))
+    weights = {name.removeprefix(NET): tensor for name, tensor in tensors.items()}
+    return Checkpoint({key: card[key] for key in KEPT if key in card}, weights)

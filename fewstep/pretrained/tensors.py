@@ -33,13 +33,19 @@ def read_torch(path: Path) -> Any:
 
 
 def difference(card: dict[str, Any], weights: dict[str, Tensor]) -> str:
-    """The first tensor in which weights differ from the network that a card describes; "" if none does."""
-    shape = tuple(card["shape"])
-    with torch.random.fork_rng(devices=[]):
-        try:
-            net = nets.build({**card["net"], **({"maps": shape[0]} if card.get("multidimensional") else {})}, shape)
-        except ValueError as error:
-            return str(error)
+    """The first tensor in which weights differ from the network that a card describes; "" if none does.
+
+    That network is built without memory for its weights: it's as large as the file says, which may not be true.
+    """
+    shape, spec = tuple(card["shape"]), card["net"]
+    depth = max(spec.get("depth", 1), spec.get("blocks", 1) * max(1, len(spec.get("multipliers", ()))))
+    if depth > len(weights):
+        return f"{depth} layers need more than {len(weights)} tensors"
+    try:
+        with torch.device("meta"):  # nor is a random number drawn there
+            net = nets.build({**spec, **({"maps": shape[0]} if card.get("multidimensional") else {})}, shape)
+    except ValueError as error:
+        return str(error)
     expected = net.state_dict()
     for name, tensor in expected.items():
         if name not in weights:

@@ -6,6 +6,7 @@ import pytest
 
 from fewstep import codehash
 from fewstep.codehash import ROOT, closure, method_hash, stage_hash
+from fewstep.pretrained import READERS
 
 CODE = '''"""Says what it does."""
 
@@ -84,6 +85,9 @@ def test_a_stage_depends_on_what_it_imports_and_not_on_its_judges():
     assert {"fewstep/field.py", "fewstep/paths.py", "fewstep/__init__.py"} <= fit & sample
     # networks are imported by name when they are built
     assert {"fewstep/nets/mlp.py", "fewstep/nets/unet.py"} <= fit & sample
+    # so are the readers of checkpoints, each with all that it imports
+    assert {path.relative_to(ROOT).as_posix() for path in (ROOT / "fewstep" / "pretrained").glob("*.py")} <= fit
+    assert set(READERS.values()) == {f"fewstep.pretrained.{form}" for form in READERS}
     assert not {file for file in fit | sample if file.startswith("evaluation/")}
     assert "evaluation/metrics/frechet.py" in score
     assert not {file for file in score if file.startswith(("evaluation/figures/", "evaluation/site/"))}

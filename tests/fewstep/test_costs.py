@@ -8,6 +8,7 @@ import pytest
 import yaml
 
 from evaluation.extractors import EXTRACTORS as JUDGES
+from evaluation.metrics import nearest, prdc
 from fewstep import registry
 from fewstep.__main__ import run
 from fewstep.config import ADM, SongUNet, make_study
@@ -16,7 +17,7 @@ from fewstep.costs.networks import EXACT, measure
 from fewstep.costs.report import hours
 from fewstep.costs.work import CONVERGED, work
 from fewstep.errors import UserError
-from fewstep.facts import EXTRACTORS
+from fewstep.facts import DATASETS, EXTRACTORS
 from fewstep.files import write_json
 from fewstep.layout import Layout
 from fewstep.plan import Plan
@@ -205,6 +206,24 @@ def test_free_space_is_that_of_the_disk_where_the_folder_will_be(tmp_path):
 def test_features_have_the_length_that_the_judges_give_them():
     assert set(judging.FEATURE_GFLOP) == set(judging.FEATURE_LENGTH) == set(EXTRACTORS)
     assert {name: judge.dim for name, judge in JUDGES.items()} == judging.FEATURE_LENGTH
+
+
+def test_metrics_on_features_are_counted_up_to_the_number_that_they_take():
+    """Distances of samples to each other and to references for `prdc`, to the whole reference set for `nearest`."""
+    assert judging.LOOKED_UP == prdc.LIMIT == nearest.LIMIT
+
+    def pairs(metric: str, size: int, references: int) -> float:
+        seconds = (
+            judging.block_seconds(DATASETS["cifar10"], size, references, ["inception"], ["fd", *more])
+            for more in ([metric], [])
+        )
+        return (next(seconds) - next(seconds)) * judging.CORE / (2 * 2048)
+
+    most = judging.LOOKED_UP
+    assert pairs("prdc", 300, 2000) == pytest.approx(300 * (300 + 2000))
+    assert pairs("prdc", 5 * most, 7 * most) == pytest.approx(2 * most**2)
+    assert pairs("nearest", 300, 2000) == pytest.approx(300 * 2000)
+    assert pairs("nearest", 5 * most, 7 * most) == pytest.approx(7 * most**2)
 
 
 def test_memory_of_a_fit_holds_its_pairs_in_each_process():

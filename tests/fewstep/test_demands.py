@@ -5,8 +5,11 @@ from types import SimpleNamespace
 
 import pytest
 
+from fewstep import demands
+from fewstep.config import make_study
 from fewstep.dag import Dag
 from fewstep.facts import DATASETS
+from fewstep.plan import Plan
 
 LIMITS = {"fit_minutes": 600, "point_minutes": 30}
 NFE = [2, 4, 8]
@@ -62,6 +65,19 @@ def test_memory_holds_the_samples_and_the_features():
     section = REAL | {"blocks": 5, "block_size": n // 5}
     assert asked("ffhq64", "sample", **section)["mem_mb"] > drawn
     assert asked("ffhq64", "score", **section)["mem_mb"] > drawn + features
+    more = asked("ffhq64", "sample", **section, nfe_of={"euler": [*range(1, 20)]})["mem_mb"]
+    assert more - drawn > n * math.prod(facts.shape) * (19 - len(NFE)) / 1e6
     some = {**REAL, "source": {"zip": "images.zip", "first": 1000}}
     spared = asked("ffhq64", "statistics", **REAL)["mem_mb"] - asked("ffhq64", "statistics", **some)["mem_mb"]
     assert spared > (facts.count - 1000) * 2048 * 8 / 1e6
+
+
+def test_a_fit_asks_for_the_memory_of_all_pairs_in_each_of_its_processes():
+    def megabytes(stage, **methods):
+        section = {"baselines": ["rf"], "accelerators": ["rf+reflow"], "compute": {"gpus": 4}, "methods": methods}
+        plan = Plan(make_study({"study": "one", "datasets": {"digits": {"net": {"kind": "unet"}, **section}}}))
+        return demands.megabytes(plan, "digits", stage)
+
+    few, many = ({"reflow": {"pairs": n, "pair_dtype": "uint8"}} for n in (10**6, 11 * 10**6))
+    assert megabytes("fit", **many) - megabytes("fit", **few) == 4 * 640  # 64 bytes a pair
+    assert megabytes("pairs", **many) - megabytes("pairs", **few) == 640

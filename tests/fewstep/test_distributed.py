@@ -126,14 +126,15 @@ def test_two_processes_share_the_pairs_that_they_draw(place, tmp_path):
 
 def test_a_process_that_is_killed_takes_the_job_with_it_and_the_job_goes_on(tmp_path, monkeypatch):
     """kill -9 of the second one after a checkpoint: the job starts again by itself; the bits are those of no kill."""
-    budget = BUDGET | {"steps": 150}
+    budget = BUDGET | {"steps": 100}
     undisturbed, _ = Place(tmp_path / "undisturbed", train=budget).fit_two("moons", "rf")
     other, killed = Place(tmp_path / "killed", train=budget), []
     state = other.layout.state("fit", "moons", "seed0", "rf")
     monkeypatch.setenv("FEWSTEP_FORK_SERVER", "0")  # a process then has its job's file in its command
 
     def kill():
-        while not any(state.glob("*/train.safetensors")):
+        end = time.monotonic() + 120
+        while not any(state.glob("*/train.safetensors")) and time.monotonic() < end:
             time.sleep(0.002)
         for process in psutil.process_iter(["cmdline"]):
             command = process.info["cmdline"] or []
@@ -145,7 +146,7 @@ def test_a_process_that_is_killed_takes_the_job_with_it_and_the_job_goes_on(tmp_
     thread.start()
     found, header = other.fit_two("moons", "rf")
     thread.join()
-    assert len(killed) == 1 and killed[0] < 150 and header["info"]["steps"] == 150
+    assert len(killed) == 1 and killed[0] < 100 and header["info"]["steps"] == 100
     assert all(torch.equal(found[name], undisturbed[name]) for name in undisturbed)
 
 

@@ -11,6 +11,7 @@ from fewstep.costs import disk
 from fewstep.dag import make_dag
 from fewstep.data import sources
 from fewstep.errors import UserError
+from fewstep.headers import save_arrays, save_failure
 from fewstep.layout import Layout
 from fewstep.plan import Plan
 from fewstep.registry import ROOT
@@ -68,10 +69,20 @@ def test_a_checkpoint_is_looked_at_before_it_is_taken_and_not_again(tmp_path, re
     plan, layout = Plan(make_study(content("cifar10_cond", **given))), Layout(tmp_path)
     preflight.check(plan, layout)
     assert seen == [(given["pretrained"]["edm"]["path"], None, "edm", (3, 32, 32), 10)]
-    layout.model("cifar10_cond", 0, "edm").parent.mkdir(parents=True)
-    layout.model("cifar10_cond", 0, "edm").touch()
+    model = layout.model("cifar10_cond", 0, "edm")
+    save_arrays(model, {}, {"info": {"pretrained": {"file": "none.pkl", "sha256": "ab" * 32}}})
     preflight.check(plan, layout)
     assert len(seen) == 1
+    other = {**given, "pretrained": {"edm": {**given["pretrained"]["edm"], "sha256": "cd" * 32}}}
+    preflight.check(Plan(make_study(content("cifar10_cond", **other))), layout)
+    assert len(seen) == 2  # it was made, but from another one
+    (tmp_path / "none.pkl").write_bytes(b"\x80\x04N.")
+    preflight.check(plan, layout)
+    assert len(seen) == 3
+    (tmp_path / "none.pkl").unlink()
+    save_failure(model, "failed", "no reason", {})
+    preflight.check(plan, layout)
+    assert len(seen) == 4
 
 
 def test_a_disk_that_is_too_small_stops_the_study_unless_told_otherwise(tmp_path, readable, monkeypatch):

@@ -11,10 +11,11 @@ from edm_pickles import Writer, persistent, save, stand_ins
 from safetensors.torch import load_file, save_file
 
 from fewstep import pretrained
-from fewstep.checkpoints import load_state, load_tensors
+from fewstep.checkpoints import load_state, load_tensors, save_tensors
 from fewstep.config import make_study
 from fewstep.errors import UserError
 from fewstep.files import read_json, write_json
+from fewstep.headers import save_arrays
 from fewstep.keys import Keys
 from fewstep.layout import Layout
 from fewstep.model import build_model
@@ -216,6 +217,24 @@ def test_other_state_dicts_name_the_first_tensor(tmp_path):
     refused("is of a model on the path rf or vp, not edm", file, shape=(3, 8, 8), baseline_path="edm")
 
 
+def test_tensors_that_no_memory_holds_are_one_line(tmp_path):
+    """Few bytes of a file may be said to be many numbers."""
+    state, _ = edm_state(tmp_path)
+    for huge in (torch.zeros(1, dtype=torch.float64).expand(1 << 45), torch.zeros(()), torch.zeros(0, 3)):
+        torch.save({**state, "model.enc.8x8_conv.weight": huge}, tmp_path / "net.pth")
+        refused("does not hold a network's weights|has the shape", tmp_path / "net.pth", shape=(3, 8, 8),
+                baseline_path="edm")  # fmt: skip
+
+
+def test_a_card_of_ours_is_not_believed_either(tmp_path):
+    """A network of a million channels would need more memory than there is."""
+    net = {"kind": "song", "channels": 1 << 20, "multipliers": [1], "blocks": 1}
+    card = {"path": "edm", "parametrisation": "denoiser", "sigma_data": 0.5, "net": net, "shape": [1, 8, 8]}
+    tensors = {f"model.net.{i}": torch.zeros(1) for i in range(9)}
+    save_tensors(tmp_path / "edm.safetensors", tensors, {"status": "ok", "model": "edm", "card": card, "info": {}})
+    refused(r"is missing and should have the shape", tmp_path / "edm.safetensors", baseline_path="edm")
+
+
 def test_no_code_of_a_file_runs(tmp_path):
     class Evil:
         def __reduce__(self):
@@ -274,6 +293,47 @@ def test_the_key_is_the_checkpoints_content(folder):
     assert Keys(plan(moved)).fit(ours) == key != again
 
 
+def made_from(root, **origin):
+    """A results folder below `root` with a model that says that it came from a checkpoint."""
+    model = Layout(root / "results").model("digits", 0, "ddpm")
+    save_arrays(model, {}, {"info": {"pretrained": origin}})
+    return model
+
+
+@pytest.mark.parametrize("form", ["diffusers", "states"])
+@pytest.mark.parametrize("given", [False, True])
+def test_a_checkpoint_that_is_gone_changes_no_key_of_what_was_made_from_it(folder, tmp_path, form, given):
+    path = folder
+    if form == "states":
+        path = tmp_path / "net.pth"
+        ddpmpp(**TINY).save(path)
+    described = pretrained.described(str(path))
+    weights = {"path": str(path)} | ({"sha256": described["sha256"].upper()} if given else {})
+
+    def keys():
+        found = make_study({**study({"ddpm": weights}), "results": str(tmp_path / "results")})
+        return [Keys(Plan(found)).fit(Fitted.named("digits", 0, name)) for name in ("ddpm", "ddpm+qac")]
+
+    before = keys()
+    model = made_from(tmp_path, **described)
+    assert keys() == before and pretrained.is_made_from(model, weights["path"], weights.get("sha256"))
+    shutil.move(path, path.with_name("elsewhere"))
+    assert keys() == before and pretrained.is_made_from(model, weights["path"], weights.get("sha256"))
+    weights["sha256"] = "0" * 64  # another one is meant
+    assert keys() != before and not pretrained.is_made_from(model, weights["path"], weights["sha256"])
+    model.unlink()
+    del weights["sha256"]
+    with pytest.raises(UserError, match=f"the checkpoint {path} does not exist"):
+        keys()
+
+
+def test_a_model_of_an_older_checkpoint_is_not_made_from_the_new_one(folder, tmp_path):
+    model = made_from(tmp_path, **pretrained.described(str(folder)))
+    unet2d(folder, seed=1)
+    assert not pretrained.is_made_from(model, str(folder))
+    assert not pretrained.is_made_from(tmp_path / "none.safetensors", str(folder))
+
+
 @pytest.fixture(scope="module")
 def run(tmp_path_factory):
     """A study whose two baselines are read, with samples of them and an accelerator from the checkpoint's network."""
@@ -301,7 +361,8 @@ def test_a_baseline_is_what_its_checkpoint_holds(run):
     assert torch.equal(state.model.net.stem.weight, given["conv_in.weight"])
     assert state.card["timesteps"]["count"] == 1000 and state.model.timesteps is not None
     file = run / "ddpm" / "diffusion_pytorch_model.safetensors"
-    assert header["info"]["pretrained"] == {"file": f"ddpm/{file.name}", "sha256": sha256_of(file)}
+    hashes = {"sha256": sha256_of(file), "config": sha256_of(file.with_name("config.json"))}
+    assert header["info"]["pretrained"] == {"file": f"ddpm/{file.name}", **hashes}
     assert header["info"]["seconds"] is None and header["info"]["steps"] is None
 
 

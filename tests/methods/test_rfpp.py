@@ -18,6 +18,7 @@ from fewstep.paths import RF, Prediction
 from fewstep.perceptual import lpips
 from fewstep.seeds import generator, latents
 from fewstep.task import Task
+from fewstep.timesteps import Timesteps
 
 METHOD = registry.get("rfpp", "accelerator")
 RULE = registry.get("rfpp_rule", "solver")
@@ -72,6 +73,33 @@ def test_the_start_is_edms_network_as_a_velocity():
 def test_a_rectified_flow_starts_as_itself():
     rf, (_, z) = network("rf", "velocity"), batch()
     assert torch.equal(rfpp("straight")(rf)(z, 0.3).velocity, rf(z, 0.3).velocity)
+
+
+def test_a_network_that_sees_every_pixel_s_noise_level_starts_as_itself():
+    """Its maps are ln(sigma / alpha) / 4, which x / (1 - t) at sigma = t / (1 - t) on EDM's path has, too."""
+    card = {"net": UNET, "shape": (1, 8, 8), "path": "edm", "parametrisation": "denoiser", "sigma_data": 0.5}
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(0)
+        edm = build_model({**card, "multidimensional": True}).eval()
+        with torch.no_grad():
+            for weight in edm.parameters():
+                weight.copy_(0.2 * torch.randn(weight.shape))
+    flow, (_, z) = rfpp("straight")(edm), batch()
+    assert flow.card["multidimensional"]
+    for t in (0.05, 0.4, torch.full_like(z, 0.9)):
+        D = edm(z / (1 - t), t / (1 - t)).x0
+        torch.testing.assert_close(flow(z, t).velocity, (z - D) / t, atol=2e-4, rtol=1e-4)
+    rebuilt = build_model(flow.card)
+    rebuilt.load_state_dict(flow.state_dict())
+    assert torch.equal(rebuilt.eval()(z, 0.4).velocity, flow(z, 0.4).velocity)
+
+
+def test_steps_of_discrete_time_stay_with_a_flow_and_another_path_is_refused():
+    steps = Timesteps()
+    flow = rfpp("straight")(Model(network("rf", "velocity").net, RF(), "velocity", timesteps=steps))
+    assert flow.timesteps is steps
+    with pytest.raises(UserError, match="a denoiser or a rectified flow, not from eps on the path vp"):
+        rfpp("straight")(network("vp", "eps"))
 
 
 class Spy:

@@ -4,11 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
 from fewstep.config import Source
-from fewstep.data.sources.opened import Opened, decode
+from fewstep.data.sources.opened import Opened, decode, unreadable
 from fewstep.errors import UserError
 from fewstep.facts import DATASETS
 from fewstep.suggest import unknown
@@ -45,8 +46,30 @@ def hashes(opened: Opened, source: Source, of: Callable[[Path], str | None]) -> 
 
 
 def cheap_hash(file: Path) -> str | None:
-    """SHA-256 of a file, None for one that takes long."""
-    return sha256_of(file) if file.stat().st_size <= CHEAP else None
+    """SHA-256 of a file, None for one that takes long. Raises UserError where it can't be read."""
+    return _readable(file, lambda: sha256_of(file) if file.stat().st_size <= CHEAP else None)
+
+
+def whole_hash(file: Path) -> str:
+    """SHA-256 of a file of any size. Raises UserError where it can't be read."""
+    return _readable(file, lambda: sha256_of(file))
+
+
+def _readable(file: Path, of: Callable[[], Any]) -> Any:
+    try:
+        return of()
+    except OSError as error:
+        raise UserError(unreadable(file, error)) from None
+
+
+def labels(opened: Opened, source: Source, name: str) -> np.ndarray | None:
+    """The labels int64 of the images that are taken, each a class; None for a dataset without classes."""
+    if not DATASETS[name].classes:
+        return None
+    have_labels(opened, name)
+    found = opened.labels()[: wanted(source, name)]
+    in_range(found, opened, name)
+    return found
 
 
 def have_labels(opened: Opened, name: str) -> None:

@@ -7,7 +7,7 @@ import io
 import os
 import pickle
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -19,6 +19,10 @@ from fewstep.errors import UserError
 FOLDER = "cifar-10-batches-py"
 NAMES = tuple(f"data_batch_{k}" for k in range(1, 6))
 EACH = 10_000  # images of a batch
+DAMAGED = (
+    *(pickle.UnpicklingError, EOFError, ValueError, TypeError, IndexError, KeyError, AttributeError),
+    *(MemoryError, OverflowError, RecursionError),
+)
 
 
 def is_to_fetch(path: str) -> bool:
@@ -75,8 +79,24 @@ def load_inert(content: bytes, file: Path) -> Any:
     """A pickle of plain values and NumPy arrays. Raises UserError, with its name, for anything else it asks for."""
     try:
         return _Inert(io.BytesIO(content), file).load()
-    except (pickle.UnpicklingError, EOFError, ValueError, TypeError, IndexError, KeyError, AttributeError) as error:
-        raise UserError(f"{file} is truncated or no batch of CIFAR-10 ({error}); fetch it again") from None
+    except DAMAGED as error:
+        short = " ".join(str(error).split())[:80] or type(error).__name__
+        raise UserError(f"{file} is truncated or no batch of CIFAR-10 ({short}); fetch it again") from None
+
+
+class _Function:
+    """A function that a pickle may call. It may set attributes of what it got, too, and this has none to set."""
+
+    __slots__ = ("_f",)
+
+    def __init__(self, f: Callable):
+        self._f = f
+
+    def __call__(self, *arguments: Any) -> Any:
+        return self._f(*arguments)
+
+    def __setstate__(self, state: Any) -> None:
+        raise pickle.UnpicklingError("attributes for what has none")
 
 
 def _bytes_of(text: str, encoding: str) -> bytes:
@@ -86,13 +106,13 @@ def _bytes_of(text: str, encoding: str) -> bytes:
     return text.encode("latin1")
 
 
-_reconstruct = np.empty(0).__reduce__()[0]
+_reconstruct = _Function(np.empty(0).__reduce__()[0])
 ALLOWED = {
     ("numpy.core.multiarray", "_reconstruct"): _reconstruct,
     ("numpy._core.multiarray", "_reconstruct"): _reconstruct,
     ("numpy", "ndarray"): np.ndarray,
     ("numpy", "dtype"): np.dtype,
-    ("_codecs", "encode"): _bytes_of,
+    ("_codecs", "encode"): _Function(_bytes_of),
 }
 
 

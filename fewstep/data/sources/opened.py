@@ -8,10 +8,14 @@ import zlib
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import numpy as np
 
 from fewstep.errors import UserError
+
+if TYPE_CHECKING:
+    from PIL.Image import Image
 
 RESIZE = "we resize nothing; make them so first, e.g. by EDM's dataset_tool.py --transform=center-crop"
 LOSSLESS = {"1", "L", "P"}  # of Pillow's modes, those that become RGB without loss
@@ -43,23 +47,33 @@ def decode(where: str, data: bytes, shape: tuple[int, ...]) -> np.ndarray:
 
     Raises UserError for what is no image, and for one of another size: nothing is resized in silence.
     """
-    pixels = _stored(where, data, shape) if data[:6] == b"\x93NUMPY" else _picture(where, data, shape[0])
-    if pixels.shape != tuple(shape):
-        (channels, height, width), (_, rows, columns) = pixels.shape, shape
-        if (height, width) != (rows, columns):
-            raise UserError(f"{where} is {width}×{height}, not {columns}×{rows}; {RESIZE}")
-        raise UserError(f"{where} has {channels} channels, not {shape[0]}; convert the images first")
+    if data[:6] != b"\x93NUMPY":
+        return _picture(where, data, shape)
+    pixels = _stored(where, data, shape)
+    _check_size(where, pixels.shape[2], pixels.shape[1], shape)
+    if len(pixels) != shape[0]:
+        raise UserError(f"{where} has {len(pixels)} channels, not {shape[0]}; convert the images first")
     return pixels
 
 
-def _picture(where: str, data: bytes, channels: int) -> np.ndarray:
+def _check_size(where: str, width: int, height: int, shape: tuple[int, ...]) -> None:
+    if (height, width) != tuple(shape[1:]):
+        raise UserError(f"{where} is {width}×{height}, not {shape[2]}×{shape[1]}; {RESIZE}")
+
+
+def _picture(where: str, data: bytes, shape: tuple[int, ...]) -> np.ndarray:
     from PIL import Image, UnidentifiedImageError
 
-    wanted = {1: "L", 3: "RGB"}[channels]
+    wanted = {1: "L", 3: "RGB"}[shape[0]]
     broken = (UnidentifiedImageError, OSError, SyntaxError, ValueError, EOFError, struct.error, zlib.error)
     try:
-        with Image.open(io.BytesIO(data)) as image:
+        with Image.open(io.BytesIO(data)) as image:  # reads its header only: what it says comes before decoding
             mode = image.mode
+            _check_size(where, *image.size, shape)
+            if getattr(image, "n_frames", 1) > 1:
+                raise UserError(f"{where} holds {image.n_frames} pictures; make a file of each first")
+            if _is_deep(image):
+                raise UserError(f"{where} has other than 8 bits a channel; convert the images first")
             if mode == wanted or (mode in LOSSLESS and wanted == "RGB" and "transparency" not in image.info):
                 pixels = np.asarray(image if mode == wanted else image.convert(wanted))
                 return np.ascontiguousarray(np.atleast_3d(pixels).transpose(2, 0, 1))
@@ -68,11 +82,19 @@ def _picture(where: str, data: bytes, channels: int) -> np.ndarray:
     raise UserError(f"{where} is {mode}, not {wanted}, and can't become that without loss; convert the images first")
 
 
+def _is_deep(image: Image) -> bool:
+    """Whether Pillow would cut or scale a picture's channels to 8 bits in silence: from PNG and TIFF, or PPM."""
+    parts = [tile.args if isinstance(tile.args, tuple) else (tile.args,) for tile in image.tile]
+    if image.format == "PPM":
+        return any(maxval not in (1, 255) for _, *rest in parts for maxval in rest)
+    return any(str(rawmode).startswith("RGB;16") for rawmode, *_ in parts)
+
+
 def _stored(where: str, data: bytes, shape: tuple[int, ...]) -> np.ndarray:
     """An array of NumPy's, uint8 [C, H, W] or [H, W, C]."""
     try:
         array = np.load(io.BytesIO(data), allow_pickle=False)
-    except (ValueError, OSError, EOFError) as error:
+    except (ValueError, OSError, EOFError, TypeError, MemoryError, OverflowError, RecursionError) as error:
         raise UserError(f"{where} is no array that can be read ({_short(error)}); put a whole one there") from None
     if array.dtype != np.uint8 or array.ndim != 3:
         raise UserError(f"{where} holds {array.dtype} {list(array.shape)}; an image is uint8 [C, H, W] or [H, W, C]")
@@ -94,4 +116,9 @@ def read(file: Path) -> bytes:
     try:
         return file.read_bytes()
     except OSError as error:
-        raise UserError(f"{file} can't be read ({error.strerror}); put it back") from None
+        raise UserError(unreadable(file, error)) from None
+
+
+def unreadable(file: Path, error: OSError) -> str:
+    """The line about a file that can't be read."""
+    return f"{file} can't be read ({error.strerror}); put it back"

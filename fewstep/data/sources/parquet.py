@@ -13,10 +13,13 @@ from fewstep.data.sources.opened import Opened
 from fewstep.errors import UserError
 
 if TYPE_CHECKING:
+    from pyarrow import DataType
     from pyarrow.parquet import ParquetFile
 
 LABEL = "label"
-ROWS = 256  # read at once
+USUAL = ("image", "img")  # names of a column of images
+ROWS = 256  # images read at once
+LABELS = 1 << 16  # labels read at once
 
 
 def open_parquet(paths: list[str]) -> Opened:
@@ -47,30 +50,45 @@ def open_parquet(paths: list[str]) -> Opened:
 
 
 def _image_column(table: ParquetFile, file: Path) -> str:
-    """The column whose type is a struct with `bytes`."""
+    """The column whose type is a struct with binary `bytes`; of several the one that has an image's usual name."""
+    schema = table.schema_arrow
+    images = [field.name for field in schema if _holds_bytes(field.type)]
+    if not images:
+        found = ", ".join(f"{field.name} ({field.type})" for field in schema)
+        raise UserError(f"{file} has no column of images {{bytes, path}}, only {found}; it's not Hugging Face's layout")
+    usual = images if len(images) == 1 else [name for name in images if name in USUAL]
+    if len(usual) != 1:
+        raise UserError(f"{file} has several columns of images: {', '.join(images)}; leave one, or call just one image")
+    return usual[0]
+
+
+def _holds_bytes(of: DataType) -> bool:
+    """Whether a column's type is a struct with a field `bytes` of binary values."""
     from pyarrow import types
 
-    schema = table.schema_arrow
-    for field in schema:
-        if types.is_struct(field.type) and field.type.get_field_index("bytes") >= 0:
-            return field.name
-    found = ", ".join(schema.names)
-    raise UserError(f"{file} has no column of images {{bytes, path}}, only {found}; it's not Hugging Face's layout")
+    if not types.is_struct(of) or of.get_field_index("bytes") < 0:
+        return False
+    inner = of.field("bytes").type
+    inner = inner.value_type if types.is_dictionary(inner) else inner
+    return types.is_null(inner) or types.is_binary(inner) or types.is_large_binary(inner)
 
 
 def _labels(file: Path) -> np.ndarray:
-    parts = [batch.column(LABEL) for batch in _batches(file, [LABEL])]
     try:
-        return np.concatenate([part.to_numpy(zero_copy_only=False) for part in parts]).astype(np.int64, casting="safe")
-    except (TypeError, ValueError):
+        parts = [batch.column(LABEL).to_numpy(zero_copy_only=False) for batch in _batches(file, [LABEL], LABELS)]
+        found = np.concatenate([*parts, np.empty(0, parts[0].dtype if parts else np.int64)])
+        if found.max(initial=0) > np.iinfo(np.int64).max:  # of uint64
+            raise ValueError
+        return found.astype(np.int64, casting="same_kind")
+    except (TypeError, ValueError, KeyError):  # KeyError: two columns of that name
         raise UserError(f"{file}: column {LABEL} holds other than whole numbers; a class is one") from None
 
 
-def _batches(file: Path, columns: list[str]) -> Iterator:
+def _batches(file: Path, columns: list[str], rows: int = ROWS) -> Iterator:
     """Some rows after the other, of one row group after the other: never the whole file."""
     with _opened(file) as table:
         for group in range(table.num_row_groups):
-            yield from table.iter_batches(ROWS, row_groups=[group], columns=columns)
+            yield from table.iter_batches(rows, row_groups=[group], columns=columns)
 
 
 @contextlib.contextmanager

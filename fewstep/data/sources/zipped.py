@@ -61,7 +61,7 @@ def _labels(file: Path) -> list[Any] | None:
         content = _read(archive, file, LABELS)
     try:
         found = json.loads(content)["labels"]
-    except (ValueError, TypeError, KeyError):
+    except (ValueError, TypeError, KeyError, RecursionError):
         found = ""
     if not isinstance(found, list | None):
         raise UserError(f'{file}: {LABELS} is not {{"labels": [[name, class], …]}}; write it anew')
@@ -77,6 +77,6 @@ def _in_order(found: list[Any], names: list[str], file: Path) -> np.ndarray:
         raise UserError(f"{file}: {LABELS} has a label that is no pair [name, class]; write it anew") from None
     except KeyError as error:
         raise UserError(f"{file}: {LABELS} has no label for {error.args[0]}; add it") from None
-    if wrong := [n for n, label in zip(names, labels, strict=True) if type(label) is not int]:
-        raise UserError(f"{file}: {LABELS}: the label of {wrong[0]} is no whole number; a class is one")
+    if wrong := [n for n, k in zip(names, labels, strict=True) if type(k) is not int or k.bit_length() > 63]:
+        raise UserError(f"{file}: {LABELS}: the label of {wrong[0]} is no whole number of 64 bits; a class is one")
     return np.array(labels, np.int64)

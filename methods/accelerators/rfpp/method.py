@@ -7,6 +7,7 @@ from itertools import pairwise
 
 import torch
 
+from fewstep import distributed
 from fewstep.checkpoints import load_tensors, save_tensors
 from fewstep.errors import CheckpointError, UserError
 from fewstep.losses import pseudo_huber, u_shaped, uniform
@@ -33,8 +34,16 @@ def fit(task):
 
 
 def straight(model):
-    """A copy of EDM's denoiser, or of a rectified flow, as the velocity of the straight path."""
-    flow = Model(copy.deepcopy(model.net), RF(), model.parametrisation, model.sigma_data)
+    """A copy of a denoiser, or of a rectified flow, as the velocity of the straight path.
+
+    A denoiser sees x / n and ln(sigma / alpha) / 4, which are the same numbers on every path. Raises UserError for
+    another network on another path, which sees x itself.
+    """
+    if model.parametrisation != "denoiser" and model.path != RF():
+        what = f"{model.parametrisation} on the path {model.path.name}"
+        raise UserError(f"rfpp starts from a denoiser or a rectified flow, not from {what}; give it such a baseline")
+    net, d = copy.deepcopy(model.net), model.sigma_data
+    flow = Model(net, RF(), model.parametrisation, d, model.multidimensional, model.timesteps)
     flow.card = {**model.card, "path": flow.path.name}
     return flow
 
@@ -75,22 +84,31 @@ class Inverted:
         return self.x[i.cpu()].to(self.device), self.z[i.cpu()].to(self.device)
 
 
+def seconds_of(file):
+    """What an earlier run spent on a shard; None if it isn't there whole."""
+    try:
+        return load_tensors(file)[1]["seconds"]
+    except CheckpointError:
+        return None
+
+
 def invert(task, flow, n):
-    """The dataset with its noise, n calls of the flow for each; done in shards that outlive a kill."""
-    x, z = task.dataset.reference, []
-    for start in track(range(0, len(x), SHARD), "inversion", -(-len(x) // SHARD), scale=SHARD, unit="image"):
-        file = task.state_dir / f"inverted-{start}.safetensors"
-        try:
-            tensors, header = load_tensors(file)
-            task.spend(seconds_before=header["seconds"])
-        except CheckpointError:
-            before, rows = time.monotonic(), range(start, min(start + SHARD, len(x)))
-            noise = task.latents(rows, "inversion").to(task.device)
-            tensors = {"z": upwards(flow, x[rows.start : rows.stop].to(task.device), noise, n).cpu()}
-            save_tensors(file, tensors, {"seconds": time.monotonic() - before})
-        z.append(tensors["z"])
-    task.spend(teacher_calls=n * len(x))
-    return Inverted(x, torch.cat(z), task.device)
+    """The dataset with its noise, n calls of the flow for each; in shards that outlive a kill; devices take turns."""
+    x = task.dataset.reference
+    files = {start: task.state_dir / f"inverted-{start}.safetensors" for start in range(0, len(x), SHARD)}
+    before = distributed.told({start: seconds_of(file) for start, file in files.items()})
+    missing = [start for start in files if before[start] is None][distributed.rank() :: distributed.size()]
+    for start in track(missing, "inversion", len(missing), scale=SHARD, unit="image"):
+        began, rows = time.monotonic(), range(start, min(start + SHARD, len(x)))
+        noise = task.latents(rows, "inversion").to(task.device)
+        z = upwards(flow, x[rows.start : rows.stop].to(task.device), noise, n)
+        save_tensors(files[start], {"z": z}, {"seconds": time.monotonic() - began})
+    distributed.wait()
+    z = torch.empty(len(x), *task.dataset.shape)
+    for start, file in files.items():
+        z[start : start + SHARD] = load_tensors(file)[0]["z"]
+    task.spend(teacher_calls=n * len(x), seconds_before=sum(filter(None, before.values())))
+    return Inverted(x, z, task.device)
 
 
 @torch.no_grad()
