@@ -44,21 +44,21 @@ def _sizes(source: Source) -> list[int | str]:
 
 def _of_folder(root: Path) -> list[str]:
     root.stat()  # raises where it's gone
-    files = [os.path.join(folder, name) for folder, _, names in os.walk(root) for name in names]
-    lines = sorted(os.fsencode(f"{os.path.relpath(file, root)}\0{os.stat(file).st_size}\0") for file in files)
+    files = (Path(folder) / name for folder, _, names in os.walk(root) for name in names)
+    lines = sorted(os.fsencode(f"{file.relative_to(root).as_posix()}\0{file.stat().st_size}\0") for file in files)
     return [hashlib.sha256(b"".join(lines)).hexdigest()[:16]]
 
 
 def _earlier(source: Source, prepared: Path | None) -> Any:
     """The identity of prepared files, where so many images of them were taken as the source says."""
-    from fewstep.headers import read_header  # safetensors, which a study without real images has no use for
-
     known = _known(prepared) if prepared else None
     return known if known and known[0] == source.first else [source.first, None]
 
 
 def _known(prepared: Path) -> Any:
     """The identity of what a file was prepared from; None where it can't be read."""
+    from fewstep.headers import read_header  # safetensors, which a study without real images has no use for
+
     try:
         return read_header(prepared)["source"]["identity"]
     except (CheckpointError, KeyError):

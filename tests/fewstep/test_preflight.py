@@ -10,6 +10,7 @@ from fewstep.config import make_study
 from fewstep.costs import disk
 from fewstep.dag import make_dag
 from fewstep.data import sources
+from fewstep.data.identity import identity
 from fewstep.errors import UserError
 from fewstep.headers import save_arrays, save_failure
 from fewstep.layout import Layout
@@ -58,7 +59,22 @@ def test_images_that_are_prepared_already_are_not_looked_for_again(tmp_path, rea
     layout.data("cifar10").parent.mkdir()
     layout.data("cifar10").touch()
     preflight.check(plan, layout)
-    assert readable == ["cifar10"]
+    assert readable == ["cifar10"] * 2, "it can't be read"
+    save_arrays(layout.data("cifar10"), {}, {"source": {"identity": [None, [12345]]}})
+    preflight.check(plan, layout)
+    assert readable == ["cifar10"] * 2, "the source is gone, and was prepared"
+
+
+def test_files_that_replace_prepared_ones_are_looked_at(tmp_path):
+    source, layout = tmp_path / "a.zip", Layout(tmp_path)
+    source.write_bytes(b"once whole")
+    plan = Plan(make_study(content("cifar10", source={"zip": str(source)})))
+    made_of = identity(plan.section("cifar10").source)
+    save_arrays(layout.data("cifar10"), {}, {"source": {"identity": made_of}})
+    preflight.check(plan, layout)
+    source.write_bytes(b"replaced by something else")
+    with pytest.raises(UserError, match=r"a\.zip is truncated or no zip"):
+        preflight.check(plan, layout)
 
 
 def test_a_checkpoint_is_looked_at_before_it_is_taken_and_not_again(tmp_path, readable, monkeypatch):

@@ -126,6 +126,19 @@ def test_bad_files_leave_what_was_there(prepared, tmp_path, jpegs):
     assert {file: file.read_bytes() for file in prepared.parent.iterdir()} == before
 
 
+def test_a_folder_may_hold_any_name_and_no_loop(tmp_path, jpegs, pixels):
+    folder, file = tmp_path / "set", tmp_path / "out" / f"{NAME}.safetensors"
+    folder.mkdir()
+    for i in range(2):
+        Path(os.fsdecode(os.fsencode(folder) + b"/\xff%d.jpg" % i)).write_bytes(jpegs[i])  # no UTF-8
+    prepare(NAME, Source(folder=str(folder), count=2), file)
+    assert np.array_equal(open_prepared(file, NAME).pixels, pixels[:2])
+    (folder / "a.jpg").write_bytes(jpegs[2])
+    (folder / "b.jpg").symlink_to("b.jpg")
+    with pytest.raises(UserError, match=r"b\.jpg can't be read \(.*\); put it back"):
+        prepare(NAME, Source(folder=str(folder), count=4), file)
+
+
 KILLED = """
 import sys
 from pathlib import Path
@@ -230,6 +243,11 @@ def test_the_images_look_like_a_tensor(prepared, pixels):
     assert torch.equal(torch.cat(list(reference.split(100))), x)
     assert (reference.mean(0) - x.double().mean(0)).abs().max() < 1e-6
     assert dataset.std == pytest.approx(float((x - x.mean(0)).square().mean().sqrt()), rel=1e-5)
+    mean = reference.mean(0)
+    mean.zero_()  # a caller's own
+    reference.array = None  # not gone through again
+    assert (reference.mean(0) - x.double().mean(0)).abs().max() < 1e-6
+    reference = (dataset := data.load(CONDITIONAL, prepared)).reference
     assert torch.equal(dataset.subset(N), x)
     some = dataset.subset(50)
     assert len(some) == 50 and torch.equal(some, dataset.subset(50))

@@ -4,9 +4,14 @@ import hashlib
 import io
 import os
 import pickle
+import shutil
+import struct
 import tarfile
+import zipfile
+import zlib
 from functools import partial
 from http.server import SimpleHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
 from threading import Thread
 
 import numpy as np
@@ -97,7 +102,50 @@ def test_parquet_without_images_or_labels(tmp_path, jpegs):
     import pyarrow.parquet as pq
 
     pq.write_table(pa.table({"x": [1], "label": [1]}), file)
-    refused("no column of images .*only x, label", parquet=str(file))
+    refused(r"no column of images .*only x \(int64\), label", parquet=str(file))
+    pq.write_table(pa.table({"image": [{"bytes": "text", "path": "a.png"}]}), file)
+    refused(r"no column of images .*only image \(struct<bytes: string", parquet=str(file))
+
+
+def test_of_several_columns_of_images_the_usual_name_counts(tmp_path, jpegs):
+    import pyarrow as pa
+    import pyarrow.parquet as pq
+
+    def written(*names):
+        columns = [pa.array([{"bytes": data} for data in jpegs[k:] + jpegs[:k]]) for k in range(len(names))]
+        pq.write_table(pa.table(columns, names=names), tmp_path / "a.parquet")
+        return str(tmp_path / "a.parquet")
+
+    for usual in ("image", "img"):
+        want = np.stack([decoded(data) for data in jpegs[1:] + jpegs[:1]])
+        assert np.array_equal(everything(parquet=written("mask", usual, "depth"))[0], want)
+    for names in (("image", "img"), ("a", "b"), ("image", "image")):
+        refused(f"several columns of images: {names[0]}, {names[1]}; leave one", parquet=written(*names))
+
+
+@pytest.mark.parametrize(
+    "labels, complaint",
+    [
+        ([1] * (N - 1) + [10], "image 19 has label 10; cifar10_cond has classes 0 to 9"),
+        ([1] * (N - 1) + [-1], "image 19 has label -1"),
+        ([1] * (N - 1) + [None], "column label holds other than whole numbers"),
+        (["cat"] * N, "column label holds other than whole numbers"),
+        ([1.0] * N, "column label holds other than whole numbers"),
+        (np.full(N, 2**64 - 1, np.uint64), "column label holds other than whole numbers"),
+    ],
+)
+def test_labels_of_a_parquet_are_looked_at_before_work_starts(tmp_path, jpegs, labels, complaint):
+    file = str(write_parquet(tmp_path / "a.parquet", jpegs, labels))
+    refused(complaint, "cifar10_cond", parquet=file, count=N)
+    inspect(Source(parquet=file, count=N), "cifar10")  # which has no classes
+
+
+@pytest.mark.parametrize("dtype", [np.uint64, np.uint8, np.int32])
+def test_labels_may_be_whole_numbers_of_any_size_that_fit(tmp_path, jpegs, dtype):
+    file = str(write_parquet(tmp_path / "a.parquet", jpegs, np.array(LABELS, dtype)))
+    inspect(Source(parquet=file, count=N), "cifar10_cond")
+    labels = open_source(Source(parquet=file)).labels()
+    assert labels.dtype == np.int64 and labels.tolist() == LABELS
 
 
 # Numbers, hashes, sizes: the same for every format.
@@ -128,6 +176,60 @@ def test_a_file_of_another_hash_is_refused(tmp_path, jpegs):
 )
 def test_an_image_of_another_kind_is_refused(tmp_path, picture, complaint):
     refused(f"row 0 {complaint}", parquet=str(write_parquet(tmp_path / "a.parquet", [picture])))
+
+
+@pytest.mark.filterwarnings("ignore::PIL.Image.DecompressionBombWarning")
+def test_a_size_is_known_before_anything_is_decoded(monkeypatch):
+    from PIL import Image, ImageFile
+
+    out = io.BytesIO()
+    Image.new("1", (12_000, 12_000)).save(out, "PNG")
+    monkeypatch.setattr(ImageFile.ImageFile, "load", lambda image: pytest.fail("decoded"))
+    with pytest.raises(UserError, match="x is 12000×12000, not 32×32"):
+        decode("x", out.getvalue(), SHAPE)
+
+
+def deep(form: str) -> bytes:
+    """A 32×32 colour picture of 16 bits a channel, by the format's specification (Pillow writes none)."""
+    values = np.random.default_rng(0).integers(0, 65536, (32, 32, 3)).astype(">u2")
+    if form == "PPM":
+        return b"P6 32 32 65535\n" + values.tobytes()
+
+    def chunk(kind, data):
+        return struct.pack(">I", len(data)) + kind + data + struct.pack(">I", zlib.crc32(kind + data))
+
+    rows = b"".join(b"\0" + row.tobytes() for row in values)
+    header = chunk(b"IHDR", struct.pack(">IIBBBBB", 32, 32, 16, 2, 0, 0, 0))
+    return b"\x89PNG\r\n\x1a\n" + header + chunk(b"IDAT", zlib.compress(rows)) + chunk(b"IEND", b"")
+
+
+@pytest.mark.parametrize("form", ["PNG", "PPM"])
+def test_sixteen_bits_are_not_cut_to_eight(form):
+    with pytest.raises(UserError, match="x has other than 8 bits a channel; convert the images first"):
+        decode("x", deep(form), SHAPE)
+
+
+@pytest.mark.parametrize("form", ["GIF", "PNG", "WEBP", "TIFF"])
+def test_only_one_picture_is_in_an_image(images, form):
+    from PIL import Image
+
+    first, second = (Image.fromarray(picture.transpose(1, 2, 0)) for picture in images[:2])
+    out = io.BytesIO()
+    first.save(out, form, save_all=True, append_images=[second])
+    with pytest.raises(UserError, match="x holds 2 pictures"):
+        decode("x", out.getvalue(), SHAPE)
+
+
+@pytest.mark.parametrize("form", ["PNG", "PPM", "TIFF", "BMP"])
+def test_formats_without_loss_give_the_very_pixels(images, form):
+    assert np.array_equal(decode("x", encoded(images[0], form), SHAPE), images[0])
+
+
+def test_an_arrays_header_may_promise_anything():
+    header = b"{'descr': '|u1', 'fortran_order': False, 'shape': (3, 1000000, 1000000000), }\n"
+    data = b"\x93NUMPY\x01\x00" + struct.pack("<H", len(header)) + header
+    with pytest.raises(UserError, match="x is no array that can be read"):
+        decode("x", data, SHAPE)
 
 
 def test_grey_pictures_become_colour_and_nothing_else_does():
@@ -186,12 +288,20 @@ def test_a_zip_without_labels_is_for_datasets_without_classes(tmp_path, pngs, la
         ([["0.png", 1.5]], "the label of 0.png is no whole number"),
         ([["0.png", [0.1, 0.2]]], "the label of 0.png is no whole number"),
         (["0.png"], "no pair"),
+        ([["0.png", 10**30]], "the label of 0.png is no whole number of 64 bits"),
+        ([["0.png", 10]], "image 0 has label 10; cifar10_cond has classes 0 to 9"),
     ],
 )
 def test_labels_that_are_none_are_refused(tmp_path, pngs, labels, complaint):
     file = str(write_zip(tmp_path / "a.zip", {"0.png": pngs[0]}, labels))
-    with pytest.raises(UserError, match=complaint):
-        everything(zip=file)
+    refused(complaint, "cifar10_cond", zip=file, count=1)
+
+
+def test_labels_nested_without_end_are_refused(tmp_path, pngs):
+    file = write_zip(tmp_path / "a.zip", {"0.png": pngs[0]})
+    with zipfile.ZipFile(file, "a") as archive:
+        archive.writestr("dataset.json", "[" * 200_000)
+    refused(r'dataset\.json is not {"labels"', "cifar10_cond", zip=str(file), count=1)
 
 
 def test_a_broken_zip_is_refused(tmp_path, pngs):
@@ -297,6 +407,22 @@ def test_a_batch_that_would_run_code_is_refused_by_what_it_asks_for(tmp_path, mo
             cifar10.read_batch(file)
 
 
+def test_a_pickle_may_change_nothing_of_what_it_calls():
+    encode = cifar10.ALLOWED["_codecs", "encode"]
+    for attribute in (b"__defaults__", b"__code__", b"_f"):
+        for state in (b"}S'%s'\n(S'latin1'\ntsb." % attribute, b"(N}S'%s'\n(S'latin1'\ntstb." % attribute):
+            with pytest.raises(UserError, match="attributes for what has none"):
+                cifar10.load_inert(b"c_codecs\nencode\n" + state, Path("x"))
+    with pytest.raises(TypeError):
+        encode("text")
+    assert encode("é", "latin1") == b"\xe9"
+
+
+def test_a_pickle_that_asks_for_all_memory_is_refused():
+    with pytest.raises(UserError, match="x is truncated or no batch"):
+        cifar10.load_inert(b"cnumpy\nndarray\n((I1000000000\nI100000000\ntS'u1'\ntR.", Path("x"))
+
+
 @pytest.fixture
 def server(tmp_path, monkeypatch):
     """An HTTP server on this machine that serves a folder; gives the folder and its address."""
@@ -365,6 +491,18 @@ def test_a_folder_is_another_source_once_a_picture_is_added(tmp_path, pngs):
     before = identity(Source(folder=str(tmp_path)))
     (tmp_path / "b.png").write_bytes(pngs[1])
     assert identity(Source(folder=str(tmp_path))) != before
+
+
+def test_a_folder_is_another_source_once_a_picture_is_of_another_class(tmp_path, pngs):
+    root = tmp_path / "set"
+    for i, png in enumerate(pngs[:4]):
+        (root / "ab"[i % 2]).mkdir(parents=True, exist_ok=True)
+        (root / "ab"[i % 2] / f"{i}.png").write_bytes(png)
+    before = identity(Source(folder=str(root)))
+    shutil.copytree(root, tmp_path / "copy", copy_function=shutil.copyfile)
+    assert identity(Source(folder=str(tmp_path / "copy"))) == before
+    (root / "a" / "0.png").rename(root / "b" / "0.png")
+    assert identity(Source(folder=str(root))) != before
 
 
 def test_downloading_cifar10_makes_it_no_other_source(tmp_path, images):
