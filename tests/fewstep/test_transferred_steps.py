@@ -92,7 +92,7 @@ def test_what_its_samples_depend_on(tmp_path):
 
     def begun(key):
         save_failure(layout.model(THERE, 0, "rf"), "failed", "", {"key": key})
-        return {id: begun_with(layout, "", models) for id, models in on.items()}
+        return {id: begun_with(layout, "", HERE, models) for id, models in on.items()}
 
     save_failure(layout.model(HERE, 0, "rf"), "failed", "", {"key": "a"})
     before, after = begun("a"), begun("b")

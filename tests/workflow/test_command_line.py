@@ -5,6 +5,10 @@ import copy
 import pytest
 from workspace import ROOT, TINY
 
+from fewstep.config import load_study
+from fewstep.headers import save_arrays
+from fewstep.layout import Layout
+
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(300)]
 
 
@@ -63,5 +67,20 @@ def test_the_workflow_files_are_in_order(fresh):
 
 @pytest.mark.parametrize("study", sorted(path.name for path in (ROOT / "studies").glob("*.yaml")))
 def test_every_study_makes_a_dag(fresh, study):
-    done = fresh.call(["snakemake", "-n", "--quiet", "all", "--cores", "1", "--configfile", f"studies/{study}"])
+    """Real images are taken for prepared, and the disk for large enough."""
+    layout = Layout(fresh.root / "results" / "trial")
+    for name, section in load_study(ROOT / "studies" / study).datasets.items():
+        if section.source:
+            save_arrays(layout.data(name), {}, {"source": {"identity": [section.source.first, [1]]}})
+    command = ["snakemake", "-n", "--quiet", "all", "--cores", "1", "--configfile", f"studies/{study}"]
+    done = fresh.call([*command, "--config", "results=results/trial"], FEWSTEP_SKIP_DISK_CHECK="1")
     assert done.returncode == 0, done.stdout
+
+
+@pytest.mark.parametrize("study", ["ffhq64.yaml", "gpu-30min.yaml"])
+def test_a_study_whose_images_are_not_there_stops_with_one_line(fresh, study):
+    done = fresh.call(["snakemake", "-n", "--cores", "1", "--configfile", f"studies/{study}"])
+    (line,) = [line for line in done.stdout.splitlines() if line.startswith("error: ")]
+    assert done.returncode == 1 and "does not exist; put the" in line
+    assert "Traceback" not in done.stdout
+    assert not (fresh.root / "results").exists()
