@@ -33,7 +33,7 @@ echo "Slurm: up after $((SECONDS - start)) s"
 
 rm -rf $results
 start=$SECONDS
-snakemake --profile envs/profiles/slurm --configfile $study --config results=$results "${here[@]}" \
+timeout --kill-after=60 2700 snakemake --profile envs/profiles/slurm --configfile $study --config results=$results "${here[@]}" \
     >"$node/run.log" 2>&1 || { tail -n 40 "$node/run.log" >&2; exit 1; }
 echo "Slurm: $(grep -c 'has been submitted with SLURM jobid' "$node/run.log") jobs in $((SECONDS - start)) s"
 
