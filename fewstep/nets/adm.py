@@ -5,14 +5,14 @@ from __future__ import annotations
 import torch
 from torch import nn
 
-from fewstep.nets.embedding import ExtraEmbedding, PositionalEmbedding, beside, told, zero
-from fewstep.nets.rowwise import Linear, Rowwise, SiLU, silu
-from fewstep.nets.unet import Down, Levels, Up
+from fewstep.nets.embedding import ExtraEmbedding, PositionalEmbedding, told, zero
+from fewstep.nets.rowwise import Linear, SiLU, silu
+from fewstep.nets.unet import Down, Levels, Up, UShaped
 
 HEAD_CHANNELS = 64
 
 
-class ADM(Rowwise):
+class ADM(UShaped):
     """Residual U-Net whose embedding scales and shifts, with attention after every block of some resolutions.
 
     forward: x [B, C, H, W], c_noise [B], label [B, label_dim], extra [B, extra_dim], maps [B, maps, H, W],
@@ -56,15 +56,6 @@ class ADM(Rowwise):
         self.down = Down(plan, shape[0] + maps)
         self.up = Up(plan, out_channels or shape[0], middle_attention=True)
         self.extra = ExtraEmbedding(extra_dim, width)
-
-    def forward(self, x, c_noise, label=None, extra=None, maps=None, augment=None) -> torch.Tensor:
-        embedding = self.extra(self.embed(x, c_noise, label, augment), extra)
-        return self.up(self.down(beside(x, maps), embedding), embedding)
-
-    @property
-    def bottleneck(self) -> nn.Module:
-        """The block whose output is the lowest level's last state, [B, C, H', W']."""
-        return self.up.middle[-1]
 
 
 class ADMEmbedding(nn.Module):

@@ -8,15 +8,15 @@ from itertools import pairwise
 import torch
 from torch import nn
 
-from fewstep.nets.embedding import ExtraEmbedding, FourierEmbedding, PositionalEmbedding, beside, told, zero
+from fewstep.nets.embedding import ExtraEmbedding, FourierEmbedding, PositionalEmbedding, told, zero
 from fewstep.nets.resample import BOX, Resample
-from fewstep.nets.rowwise import Linear, Rowwise, SiLU
-from fewstep.nets.unet import SKIP_SCALE, Attention, Block, Down, Levels, Up
+from fewstep.nets.rowwise import Linear, SiLU
+from fewstep.nets.unet import SKIP_SCALE, Attention, Block, Down, Levels, Up, UShaped
 
 ATTENTION_GAIN = math.sqrt(0.2)  # of the first queries, keys and values
 
 
-class SongUNet(Rowwise):
+class SongUNet(UShaped):
     """Residual U-Net with one-head attention, embeddings that are added, and sums that keep their variance.
 
     forward: x [B, C, H, W], c_noise [B], label [B, label_dim], extra [B, extra_dim], maps [B, maps, H, W],
@@ -65,15 +65,6 @@ class SongUNet(Rowwise):
         self.up = Up(plan, out_channels or shape[0], middle_attention=True)
         first_weights(self)
         self.extra = ExtraEmbedding(extra_dim, width)
-
-    def forward(self, x, c_noise, label=None, extra=None, maps=None, augment=None) -> torch.Tensor:
-        embedding = self.extra(self.embed(x, c_noise, label, augment), extra)
-        return self.up(self.down(beside(x, maps), embedding), embedding)
-
-    @property
-    def bottleneck(self) -> nn.Module:
-        """The block whose output is the lowest level's last state, [B, C, H', W']."""
-        return self.up.middle[-1]
 
 
 class SongEmbedding(nn.Module):

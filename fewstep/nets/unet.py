@@ -16,7 +16,24 @@ from fewstep.nets.rowwise import Linear, Rowwise, SiLU, silu
 SKIP_SCALE = math.sqrt(0.5)  # keeps the variance of a sum of two unit-variance branches at one
 
 
-class UNet(Rowwise):
+class UShaped(Rowwise):
+    """A way down and a way up (`down`, `up`), which share an embedding (`embed`, `extra`); see `UNet` for the call."""
+
+    def forward(self, x, c_noise, label=None, extra=None, maps=None, augment=None) -> torch.Tensor:
+        embedding = self.extra(self.embedded(x, c_noise, label, augment), extra)
+        return self.up(self.down(beside(x, maps), embedding), embedding)
+
+    def embedded(self, x, c_noise, label, augment) -> torch.Tensor:
+        """What the network is told of each sample but its code, [B, width]."""
+        return self.embed(x, c_noise, label, augment)
+
+    @property
+    def bottleneck(self) -> nn.Module:
+        """The block whose output is the lowest level's last state, [B, C, H', W']."""
+        return self.up.middle[-1]
+
+
+class UNet(UShaped):
     """Residual U-Net: one resolution a multiplier, `blocks` residual blocks at each, halving and doubling in between.
 
     forward: x [B, C, H, W], c_noise [B], label [B, label_dim], extra [B, extra_dim], maps [B, maps, H, W],
@@ -62,14 +79,8 @@ class UNet(Rowwise):
         self.up = Up(plan, out_channels or shape[0], middle_attention)
         self.extra = ExtraEmbedding(extra_dim, width)
 
-    def forward(self, x, c_noise, label=None, extra=None, maps=None, augment=None) -> torch.Tensor:
-        embedding = self.extra(self.mlp(self.embed(x, c_noise, label, augment)), extra)
-        return self.up(self.down(beside(x, maps), embedding), embedding)
-
-    @property
-    def bottleneck(self) -> nn.Module:
-        """The block whose output is the lowest level's last state, [B, C, H', W']."""
-        return self.up.middle[-1]
+    def embedded(self, x, c_noise, label, augment) -> torch.Tensor:
+        return self.mlp(self.embed(x, c_noise, label, augment))
 
 
 @dataclass(frozen=True)

@@ -14,7 +14,7 @@ import math
 import pickle
 import pickletools
 import re
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -24,6 +24,7 @@ from torch import Tensor
 
 from fewstep.errors import CheckpointError, UserError
 from fewstep.pretrained.location import TORCH_LEGACY
+from fewstep.sealed import Function, Sealed
 
 NUMBER = re.compile(r"[fiu][248]|b1")
 NAME = re.compile(r"\w{1,100}")
@@ -113,28 +114,7 @@ class _Unpickler(pickle.Unpickler):
             ) from None
 
 
-class _Sealed:
-    """An object whose attributes a pickle can't set."""
-
-    __slots__ = ()
-
-    def __setstate__(self, state: Any) -> None:
-        raise ValueError("attributes for what has none")
-
-
-class _Function(_Sealed):
-    """A function that a pickle may call."""
-
-    __slots__ = ("_f",)
-
-    def __init__(self, f: Callable):
-        self._f = f
-
-    def __call__(self, *arguments: Any) -> Any:
-        return self._f(*arguments)
-
-
-class _Array(_Sealed):
+class _Array(Sealed):
     """A tensor, or the numbers of a storage as one."""
 
     __slots__ = ("tensor",)
@@ -219,17 +199,17 @@ def _shell(name: str) -> type[Shell]:
 
 
 # Functions are sealed. Of the classes, BUILD reaches only a `__setstate__` that lacks its object, and fails.
-KNOWN: dict[str, _Function | type] = {
-    "torch_utils.persistence._reconstruct_persistent_obj": _Function(_persistent),
-    "torch._utils._rebuild_tensor_v2": _Function(_tensor),
-    "torch._utils._rebuild_parameter": _Function(_parameter),
-    "torch.storage._load_from_bytes": _Function(_storage),
+KNOWN: dict[str, Function | type] = {
+    "torch_utils.persistence._reconstruct_persistent_obj": Function(_persistent),
+    "torch._utils._rebuild_tensor_v2": Function(_tensor),
+    "torch._utils._rebuild_parameter": Function(_parameter),
+    "torch.storage._load_from_bytes": Function(_storage),
     "collections.OrderedDict": _Dict,
-    "builtins.set": _Function(set),
+    "builtins.set": Function(set),
     "dnnlib.util.EasyDict": _Dict,
-    "numpy.dtype": _Function(_DType),
-    "numpy.core.multiarray.scalar": _Function(_number),
-    "numpy._core.multiarray.scalar": _Function(_number),
+    "numpy.dtype": Function(_DType),
+    "numpy.core.multiarray.scalar": Function(_number),
+    "numpy._core.multiarray.scalar": Function(_number),
 }
 # Classes, and in MAC's pickles a function and a dtype, that are looked at as names only.
 for _name in (

@@ -7,7 +7,7 @@ import io
 import os
 import pickle
 import tempfile
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -15,6 +15,7 @@ import numpy as np
 
 from fewstep.data.sources.opened import Opened, read
 from fewstep.errors import UserError
+from fewstep.sealed import Function
 
 FOLDER = "cifar-10-batches-py"
 NAMES = tuple(f"data_batch_{k}" for k in range(1, 6))
@@ -84,21 +85,6 @@ def load_inert(content: bytes, file: Path) -> Any:
         raise UserError(f"{file} is truncated or no batch of CIFAR-10 ({short}); fetch it again") from None
 
 
-class _Function:
-    """A function that a pickle may call. It may set attributes of what it got, too, and this has none to set."""
-
-    __slots__ = ("_f",)
-
-    def __init__(self, f: Callable):
-        self._f = f
-
-    def __call__(self, *arguments: Any) -> Any:
-        return self._f(*arguments)
-
-    def __setstate__(self, state: Any) -> None:
-        raise pickle.UnpicklingError("attributes for what has none")
-
-
 def _bytes_of(text: str, encoding: str) -> bytes:
     """How Python 3 writes bytes for Python 2's protocol."""
     if encoding != "latin1":
@@ -106,13 +92,13 @@ def _bytes_of(text: str, encoding: str) -> bytes:
     return text.encode("latin1")
 
 
-_reconstruct = _Function(np.empty(0).__reduce__()[0])
+_reconstruct = Function(np.empty(0).__reduce__()[0])
 ALLOWED = {
     ("numpy.core.multiarray", "_reconstruct"): _reconstruct,
     ("numpy._core.multiarray", "_reconstruct"): _reconstruct,
     ("numpy", "ndarray"): np.ndarray,
     ("numpy", "dtype"): np.dtype,
-    ("_codecs", "encode"): _Function(_bytes_of),
+    ("_codecs", "encode"): Function(_bytes_of),
 }
 
 
